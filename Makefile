@@ -1,0 +1,88 @@
+# make demo   see it work            make test   everything that is tested, real servers too
+# Needs Python >= 3.10 and make. All of it goes into .venv; the servers of the tests into ~/.cache (see tests/servers).
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+WHAT ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-quick coverage bench bench-smoke soak lint docs servers clean
+
+help:
+	@echo "make demo         install the command and watch a link fail and come back"
+	@echo "make test         install what the tests need, real servers too, and run them (WHAT=path::test for some)"
+	@echo "make test-quick   the same without the real servers"
+	@echo "make coverage     the quick tests, with a report of the branches not taken"
+	@echo "make lint         ruff, mypy --strict, the layers"
+	@echo "make docs         build the documentation into build/docs, warnings are errors"
+	@echo "make bench        all benchmarks, the table of the README (bench-smoke: whether they run at all)"
+	@echo "make soak         the tests that take minutes to hours"
+	@echo "make servers      only install the real servers"
+	@echo "make clean        remove .venv, build/ and caches"
+
+demo: $(VENV)/.ready-demo
+	@$(BIN)/rexport demo
+
+test: $(VENV)/.ready-test servers
+	@$(BIN)/python -m pytest --quiet $(WHAT)
+
+test-quick: $(VENV)/.ready-test
+	@$(BIN)/python -m pytest --quiet --ignore=tests/servers $(WHAT)
+
+coverage: $(VENV)/.ready-test
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest --quiet --ignore=tests/servers $(WHAT)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+
+bench: $(VENV)/.ready-test
+	@$(BIN)/python -m benchmarks
+
+bench-smoke: $(VENV)/.ready-test
+	@$(BIN)/python -m benchmarks --smoke
+
+soak: $(VENV)/.ready-test servers
+	@$(BIN)/python -m pytest --quiet -m soak --timeout=0 $(WHAT)
+
+lint: $(VENV)/.ready-lint
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+docs: $(VENV)/.ready-docs
+	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env docs build/docs
+	@echo "build/docs/index.html"
+
+servers: $(VENV)/.ready-test
+	@$(BIN)/python -m tests.servers.provision install
+
+clean:
+	@rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+# What each needs, installed once and again only when the pins change.
+
+EXTRAS_demo := [cli,sql]
+EXTRAS_test := [all]
+EXTRAS_lint := [all]
+EXTRAS_docs := [all]
+GROUPS_test := --group test
+GROUPS_lint := --group lint --group test
+GROUPS_docs := --group docs
+
+$(VENV)/.ready-%: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing what 'make $*' needs into $(VENV)"
+	@$(if $(GROUPS_$*),$(PIP) install --constraint constraints.txt pip) # dependency groups need a recent one
+	@$(PIP) install --constraint constraints.txt --editable '.$(EXTRAS_$*)' $(GROUPS_$*)
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "Python 3.10 or newer is needed, and '$(PYTHON)' is not. Try: make PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "this Python lacks venv and ensurepip; Debian and Ubuntu have them in a package: apt-get install python3-venv"; \
+	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+	    apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y python3-venv >/dev/null && \
+	    $(PYTHON) -c 'import ensurepip, venv'; }
+	@$(PYTHON) -m venv --clear $(VENV)

@@ -1,0 +1,192 @@
+"""Cursors: where one target stands in the queue, and what became of its records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from resilient_exporters.delivery.interval import IntervalSet
+
+__all__ = ["DELIVERED", "DEAD", "EXCLUDED", "Cursor", "CursorState"]
+
+DELIVERED = "delivered"
+DEAD = "dead"
+EXCLUDED = "excluded"
+"""Never this target's: accepted while it was away, or meant for another one."""
+
+
+class CursorState(msgspec.Struct, array_like=True):
+    """A cursor as it is kept. The ring's slot may hold a few ranges less: the rest is delivered again."""
+
+    identity: str
+    joined: int
+    floor: int
+    excluded: int
+    dead: int
+    retries: int
+    dropped: dict[str, int]
+    ranges: list[tuple[int, int]]
+    left: int | None = None
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(CursorState).decode
+
+
+class Cursor:
+    """Which offsets a target has settled, and how. Everything below ``floor`` is; above it, ``ranges`` are.
+
+    Conservation: accepted = delivered + dropped + dead + pending, where ``accepted`` follows from the offsets alone
+    and ``pending`` is what the ranges leave open.
+
+    Args:
+        identity: the target's, stable across restarts.
+        joined: the first offset that is its business.
+
+    Attributes:
+        left: the offset at which the target was found gone, or None while it is present.
+    """
+
+    __slots__ = ("dead", "delivered", "dirty", "dropped", "excluded", "floor", "identity", "joined", "left", "ranges", "retries")
+
+    def __init__(self, identity: str, joined: int) -> None:
+        self.identity = identity
+        self.joined = joined
+        self.floor = joined
+        self.ranges = IntervalSet()
+        self.excluded = 0
+        self.delivered = 0
+        self.dead = 0
+        self.retries = 0
+        self.dropped: dict[str, int] = {}
+        self.left: int | None = None
+        self.dirty = True
+
+    # -- settling ----------------------------------------------------------------------------------------------
+
+    def settle(self, start: int, stop: int, how: str) -> int:
+        """Count the open offsets of ``[start, stop)`` as ``how`` and return their number.
+
+        Args:
+            how: DELIVERED, DEAD, EXCLUDED, or the reason of a drop.
+        """
+        start = max(start, self.floor)
+        if start >= stop:
+            return 0
+        if self.ranges:
+            opened = sum(b - a for a, b in self.ranges.gaps(start, stop))
+        else:
+            opened = stop - start
+        if not opened:
+            return 0
+        self._count(how, opened)
+        if start == self.floor:
+            self.floor = stop
+            if self.ranges:
+                self._raise_floor()
+        else:
+            self.ranges.add(start, stop)
+        self.dirty = True
+        return opened
+
+    def refuse(self, reason: str) -> None:
+        """Count a record that was turned away at the door: accepted and dropped, without an offset."""
+        self.excluded -= 1
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+        self.dirty = True
+
+    def move_dead(self, number: int, how: str) -> None:
+        """Count dead letters anew: ``EXCLUDED`` for those that were replayed, else the reason of a drop."""
+        self.dead -= number
+        self._count(how, number)
+        self.dirty = True
+
+    def merge(self, kept: Cursor, following: int) -> None:
+        """Put the history that was found late (up to ``following``) in front of what happened since ``joined``."""
+        ranges = IntervalSet(kept.ranges)
+        ranges.add(following, self.joined)
+        self.excluded += kept.excluded + self.joined - following
+        ranges.add(self.joined, self.floor)
+        for start, stop in self.ranges:
+            ranges.add(start, stop)
+        self.joined, self.floor, self.ranges = kept.joined, kept.floor, ranges
+        self._raise_floor()
+        self.delivered += kept.delivered
+        self.dead += kept.dead
+        self.retries += kept.retries
+        for reason, number in kept.dropped.items():
+            self.dropped[reason] = self.dropped.get(reason, 0) + number
+        self.dirty = True
+
+    def _count(self, how: str, number: int) -> None:
+        if how == DELIVERED:
+            self.delivered += number
+        elif how == DEAD:
+            self.dead += number
+        elif how == EXCLUDED:
+            self.excluded += number
+        else:
+            self.dropped[how] = self.dropped.get(how, 0) + number
+
+    def _raise_floor(self) -> None:
+        first = next(iter(self.ranges), None)
+        while first is not None and first[0] <= self.floor:
+            self.floor = max(self.floor, first[1])
+            self.ranges.remove(*first)
+            first = next(iter(self.ranges), None)
+
+    def settled(self, start: int, stop: int) -> bool:
+        """Whether nothing of ``[start, stop)`` is open."""
+        if self.left is not None:
+            stop = min(stop, self.left)
+        start = max(start, self.floor)
+        return start >= stop or self.ranges.covers(start, stop)
+
+    def open(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """The open ranges of ``[start, stop)``."""
+        return self.ranges.gaps(max(start, self.floor), stop)
+
+    # -- counting ----------------------------------------------------------------------------------------------
+
+    def accepted(self, following: int) -> int:
+        """Records that were this target's business, of all up to the offset ``following``."""
+        return (following if self.left is None else self.left) - self.joined - self.excluded
+
+    def pending(self, following: int) -> int:
+        """Records that are still open: counted from the offsets, not from the other counters."""
+        end = following if self.left is None else self.left
+        return max(0, end - self.floor - len(self.ranges)) if self.ranges else max(0, end - self.floor)
+
+    # -- keeping -----------------------------------------------------------------------------------------------
+
+    def state(self, most: int | None = None) -> bytes:
+        """What is kept of it; with ``most`` only that many ranges, the lowest."""
+        ranges = list(self.ranges)[:most]
+        return _encode(
+            CursorState(
+                self.identity, self.joined, self.floor, self.excluded, self.dead, self.retries, self.dropped, ranges,
+                self.left,
+            )
+        )  # fmt: skip
+
+    @classmethod
+    def restore(cls, kept: bytes) -> Cursor:
+        """The cursor of an earlier process.
+
+        Raises:
+            msgspec.MsgspecError: if these are not the bytes of a cursor.
+        """
+        state = _decode(kept)
+        cursor = cls(state.identity, state.joined)
+        cursor.floor = state.floor
+        cursor.excluded = state.excluded
+        cursor.dead = state.dead
+        cursor.retries = state.retries
+        cursor.dropped = state.dropped
+        cursor.ranges = IntervalSet(state.ranges)
+        cursor.left = state.left
+        # Delivered follows from what is settled, so that the counters add up whatever part of a state was kept.
+        settled = cursor.floor - cursor.joined + len(cursor.ranges) - cursor.excluded
+        cursor.delivered = max(0, settled - cursor.dead - sum(cursor.dropped.values()))
+        return cursor

@@ -1,0 +1,525 @@
+"""The engine: queue, keeper, dispatcher and targets of one exporter or pool, put together."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resilient_exporters.delivery.adoption import adopt_orphans
+from resilient_exporters.delivery.attempt import Sink, route
+from resilient_exporters.delivery.block import Block
+from resilient_exporters.delivery.breaker import CLOSED, HALF_OPEN
+from resilient_exporters.delivery.clock import Bell, Clock
+from resilient_exporters.delivery.cursor import EXCLUDED
+from resilient_exporters.delivery.deadletters import DeadLetter, Letter
+from resilient_exporters.delivery.directory import DirectoryLock, default_directory, numbered
+from resilient_exporters.delivery.dispatcher import Dispatcher
+from resilient_exporters.delivery.frame import ROUTED, frame
+from resilient_exporters.delivery.guard import ResourceGuard
+from resilient_exporters.delivery.history import Verdict
+from resilient_exporters.delivery.keeper import Keeper
+from resilient_exporters.delivery.listener import Listener
+from resilient_exporters.delivery.outcome import Record
+from resilient_exporters.delivery.queue import Queue
+from resilient_exporters.delivery.receipt import Receipt
+from resilient_exporters.delivery.recovery import take_over
+from resilient_exporters.delivery.ring import Ring, ring_path
+from resilient_exporters.delivery.settings import Settings
+from resilient_exporters.delivery.spool import Spool
+from resilient_exporters.delivery.stats import CloseReport, FlushReport, Stats
+from resilient_exporters.delivery.target import Target
+from resilient_exporters.errors import ClosedError, QueueFullError, QueueLockedError
+
+__all__ = ["Engine", "Member"]
+
+log = logging.getLogger("resilient_exporters")
+
+_EXIT_SAVE = 5.0
+_QUICK = 0.02
+
+
+@dataclass(frozen=True)
+class Member:
+    """One target of an engine.
+
+    Attributes:
+        sink: the exporter.
+        identity: stable across restarts; never a secret.
+        concurrency: batches in flight at most, or "auto".
+        settings: of which the retry policy, the batch size, the order and the rate count here.
+        prepare: applied to each record before it is delivered, or None.
+    """
+
+    sink: Sink
+    identity: str
+    concurrency: int | str
+    settings: Settings
+    prepare: Callable[[Record], Record] | None = None
+
+
+class Engine:
+    """Accepts records and sees to it that they get where they should.
+
+    Args:
+        name: of threads and messages.
+        key: what the default directory is derived from.
+        settings: the options, checked.
+        members: the targets.
+        listener: told of what happens.
+        clock: the machine's clocks.
+        patience: seconds that a receipt waits for the first attempt; None for as long as it takes.
+        many: whether receipts read as a pool's.
+        workers: threads started with the first batch.
+
+    Raises:
+        QueueLockedError: the directory was given by hand, and another process holds it.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        key: str,
+        settings: Settings,
+        members: list[Member],
+        listener: Listener,
+        clock: Clock,
+        patience: float | None,
+        many: bool = False,
+        workers: int = 1,
+    ) -> None:
+        self.name = name
+        self.patience = patience
+        self.many = many
+        self.settings = settings
+        self.targets: list[Target] = []
+        self._clock = clock
+        self._listener = listener
+        self._closed = False
+        self._closing = threading.Lock()
+        self._lock, self.directory = _lock_directory(key, settings.directory)
+        place = self.directory or default_directory(key)
+        self._ring = Ring(None if self._lock is None else ring_path(place), settings.max_memory, place)
+        if self._lock is None or not self._ring.durable:
+            log.debug("%s: the ring is not durable", name)
+        self.queue = Queue(settings, self._ring, clock)
+        take_over(self.queue)
+        guard = ResourceGuard(self.directory, settings.min_free_disk)
+        spool = None if self.directory is None else Spool(self.directory, settings.max_disk)
+        self.keeper = Keeper(self.queue, spool, guard, clock, listener, name)
+        self._dispatcher = Dispatcher(self.queue, self.keeper, self.targets, clock, name, workers)
+        self.queue.on_drop = self._dropped
+        self.queue.large = self._send_large
+        self.keeper.start()
+        self.queue.settle_in()
+        for member in members:
+            self.add(member)
+        self._leave_out({member.identity for member in members})
+        if self.directory is not None and settings.directory is None:
+            adopt_orphans(self, default_directory(key))
+        self._dispatcher.start()
+        if settings.loss_window is not None:
+            self.keeper.save_soon()
+        _LIVE.add(self)
+
+    def add(self, member: Member) -> None:
+        """One more target: it starts at the records accepted from now on, or where it stood at an earlier start."""
+        with self.queue.lock:
+            self.targets.append(
+                Target(
+                    member.sink,
+                    self.queue.join(member.identity),
+                    self.queue,
+                    concurrency=member.concurrency,
+                    settings=member.settings,
+                    listener=self._listener,
+                    bury=self.keeper.bury,
+                    progress=self._progress,
+                    prepare=member.prepare,
+                )
+            )
+        self._dispatcher.ring()
+
+    def _leave_out(self, present: set[str]) -> None:
+        for identity in [one for one in self.queue.cursors if one not in present]:
+            self.queue.leave(identity)
+            cursor = self.queue.cursors.get(identity)
+            if cursor is not None:
+                waiting = cursor.pending(self.queue.following)
+                log.warning("%s: target %s is not there; %d records wait for it", self.name, identity, waiting)
+
+    # -- accepting -----------------------------------------------------------------------------------------------
+
+    def commit(self, offset: int) -> None:
+        """Wait until a record is on disk.
+
+        Raises:
+            QueueFullError: the disk does not take it. The record waits in memory.
+        """
+        if not self.keeper.commit(offset, self.settings.full_timeout):
+            trouble = self.keeper.trouble or "no disk"
+            raise QueueFullError(None, f"record {self.id_of(offset)} is in memory but could not be saved: {trouble}")
+
+    def _send_large(self, payload: bytes, flags: int) -> int:
+        offset = self.queue.reserve(1)
+        if offset < 0:
+            return offset
+        now = self.queue.clock.now()
+        block = Block(offset, 1, self._ring.run, -1, -1, now, now)
+        done = False
+        try:
+            done = self.keeper.save_large(block, frame(payload, offset, flags))
+        finally:
+            self.queue.placed(offset, done=done)
+        if not done:
+            trouble = self.keeper.trouble or "max_disk is reached"
+            raise QueueFullError(
+                None, f"a record of {len(payload)} bytes is too large for memory and the disk does not take it: {trouble}"
+            )
+        return offset
+
+    def id_of(self, offset: int) -> str:
+        """The id of a record accepted by this process."""
+        return f"{self._ring.run.hex()}-{offset}"
+
+    # -- asking --------------------------------------------------------------------------------------------------
+
+    def settled(self, start: int, stop: int) -> bool:
+        """Whether every target has settled a range."""
+        with self.queue.lock:
+            return all(target.cursor.settled(start, stop) for target in self.targets)
+
+    def tried(self, start: int, stop: int) -> bool:
+        """Whether every target has settled or attempted a range, or is known to be away."""
+        with self.queue.lock:
+            return all(t.cursor.settled(start, stop) or t.tried(start, stop) for t in self.targets) or self._closed
+
+    def verdict(self, target: Target, start: int, stop: int) -> Verdict:
+        """How records ended at a target."""
+        with self.queue.lock:
+            if not target.cursor.settled(start, stop):
+                return Verdict(None, False, "")
+            verdicts = [target.history.verdict(offset) for offset in range(start, stop)]
+        if len(verdicts) == 1:
+            return verdicts[0]
+        reason = next((one.reason for one in verdicts if one.reason), "")
+        return Verdict([one.returned for one in verdicts], all(one.successful for one in verdicts), reason)
+
+    def watch(self, waiter: Callable[[], None]) -> None:
+        """Call ``waiter`` whenever something was settled or tried."""
+        self._dispatcher.watch(waiter)
+
+    def unwatch(self, waiter: Callable[[], None]) -> None:
+        """Call it no more."""
+        self._dispatcher.unwatch(waiter)
+
+    def hurry(self) -> None:
+        """Somebody waits: do not wait for more records to make a batch."""
+        self.queue.seal()
+        self._dispatcher.ring()
+
+    def wait_until(self, condition: Callable[[], bool], bell: Bell, timeout: float | None) -> bool:
+        """Wait until a condition holds, looking whenever ``bell`` rings."""
+        deadline = None if timeout is None else self._clock.now() + timeout
+        while not condition():
+            left = None if deadline is None else deadline - self._clock.now()
+            if left is not None and left <= 0:
+                return False
+            if self._closed:
+                return condition()
+            self._clock.wait(bell, left)
+        return True
+
+    def _progress(self) -> None:
+        self._dispatcher.progress()
+        if self.queue.stock.freed or self.keeper.trouble is None:
+            with self.queue.lock:
+                busy = bool(self.queue.stock.freed or self.queue.stock.index)
+            if busy:
+                self.keeper.tidy_soon()
+
+    def _dropped(self, start: int, stop: int, reason: str) -> None:
+        number = max(1, stop - start)
+        if start >= 0:
+            for target in self.targets:
+                target.history.odd(start, stop, reason)
+        self._listener.dropped(None, number, reason)
+        self._dispatcher.progress()
+
+    # -- flushing and closing ------------------------------------------------------------------------------------
+
+    def flush(self, timeout: float | None, most: int | None) -> FlushReport:
+        """Deliver what waits, as far as the targets take it; see ``Exporter.flush``."""
+        began = self._clock.now()
+        with self.queue.lock:
+            self.queue.seal()
+            until = self.queue.following
+            before = self._totals()
+            for target in self.targets:
+                target.breaker.poke()
+            probes = {id(target): target.attempts + len(target.flying) * 0 for target in self.targets}
+            failures = {id(target): target.breaker.failures for target in self.targets}
+
+        def over() -> bool:
+            with self.queue.lock:
+                if most is not None and self._totals()[0] - before[0] >= most:
+                    return True
+                return all(
+                    target.cursor.settled(0, until)
+                    or (
+                        not target.flying
+                        and target.breaker.state not in (CLOSED, HALF_OPEN)
+                        and target.attempts > probes[id(target)]
+                        and target.breaker.failures != failures[id(target)]
+                    )
+                    or target.hung >= 4
+                    for target in self.targets
+                )
+
+        bell = Bell()
+        self.watch(bell.ring)
+        self._dispatcher.ring()
+        try:
+            self.wait_until(over, bell, timeout)
+        finally:
+            self.unwatch(bell.ring)
+        with self.queue.lock:
+            after = self._totals()
+            complete = all(target.cursor.settled(0, until) for target in self.targets)
+        return FlushReport(
+            delivered=after[0] - before[0],
+            pending=after[3],
+            dropped=after[1] - before[1],
+            dead=after[2] - before[2],
+            seconds=self._clock.now() - began,
+            complete=complete,
+        )
+
+    def _totals(self) -> tuple[int, int, int, int]:
+        cursors = [target.cursor for target in self.targets]
+        following = self.queue.following
+        return (
+            sum(cursor.delivered for cursor in cursors),
+            sum(sum(cursor.dropped.values()) for cursor in cursors),
+            sum(cursor.dead for cursor in cursors),
+            sum(cursor.pending(following) for cursor in cursors),
+        )
+
+    def close(self, timeout: float) -> CloseReport:
+        """Save, then deliver until the deadline; see ``Exporter.close``."""
+        began = self._clock.now()
+        with self._closing:
+            if self._closed:
+                raise ClosedError(None, "closed before")
+            deadline = began + timeout
+            with self.queue.lock:
+                self.queue.close_door()
+                before = self._totals()
+                worth = any(
+                    target.breaker.state in (CLOSED, HALF_OPEN) and target.cursor.pending(self.queue.following)
+                    for target in self.targets
+                )
+            self._dispatcher.ring()
+            if worth:
+                # A healthy target takes it sooner than the disk would, and the disk is spared.
+                self._deliver_until(min(deadline, began + _QUICK))
+            if self.settings.save_unsent and self._pending():
+                self.keeper.save(timeout)
+                if worth:
+                    self._deliver_until(deadline)
+            elif worth:
+                self._deliver_until(deadline)
+            self._dispatcher.stop(timeout=max(0.05, deadline - self._clock.now()))
+            if not self.settings.save_unsent:
+                with self.queue.lock:
+                    self.queue.drop(self.queue.low(), self.queue.following, "unsaved")
+            report = self._finish(began, before, deadline)
+            self._closed = True
+            _LIVE.discard(self)
+        for target in self.targets:
+            if not target.flying:
+                target.disconnect()
+        self._dispatcher.progress()
+        return report
+
+    def _pending(self) -> int:
+        with self.queue.lock:
+            return self.queue.following - self.queue.low()
+
+    def _deliver_until(self, deadline: float) -> None:
+        def over() -> bool:
+            with self.queue.lock:
+                return all(
+                    target.cursor.settled(0, self.queue.following)
+                    or (not target.flying and target.breaker.state not in (CLOSED, HALF_OPEN))
+                    or target.hung >= 4
+                    for target in self.targets
+                )
+
+        bell = Bell()
+        self.watch(bell.ring)
+        try:
+            self.wait_until(over, bell, max(0.0, deadline - self._clock.now()))
+        finally:
+            self.unwatch(bell.ring)
+
+    def _finish(self, began: float, before: tuple[int, int, int, int], deadline: float) -> CloseReport:
+        stopped = self.keeper.stop(max(0.5, deadline - self._clock.now()))
+        with self.queue.lock:
+            after = self._totals()
+            pending = self.queue.following - self.queue.low()
+            unsaved = sum(
+                block.count for block in self.queue.stock.blocks if block.key is None or block.key < 0
+            )
+            lost = 0 if self._ring.durable else unsaved
+            empty = self.queue.empty_ring()
+        if stopped and not any(target.flying for target in self.targets):
+            self._ring.close(keep=not empty)
+        if self._lock is not None:
+            self._lock.release()
+        return CloseReport(
+            delivered=after[0] - before[0],
+            saved=pending - lost,
+            pending=pending,
+            lost=lost,
+            seconds=self._clock.now() - began,
+        )
+
+    def save_at_exit(self) -> None:
+        """The interpreter ends without a close: what waits is saved, nothing is delivered any more."""
+        if not self._closed and self._pending() and self.settings.save_unsent:
+            self.keeper.save(_EXIT_SAVE)
+
+    def abandon(self) -> None:
+        """In a forked child: the queue is the parent's. Nothing is written, nothing is unlocked."""
+        self._closed = True
+        if self._lock is not None:
+            self._lock.abandon()
+
+    # -- dead letters --------------------------------------------------------------------------------------------
+
+    def letters(self) -> Iterator[DeadLetter]:
+        """The dead letters, oldest first."""
+        names = {target.cursor.identity: target.name for target in self.targets}
+        for letter in self.keeper.call(lambda: list(self.keeper.letters)):
+            opened = letter.open()
+            yield DeadLetter(
+                opened.id, opened.data, names.get(letter.target, letter.target), opened.reason, opened.attempts,
+                opened.time, opened.options,
+            )  # fmt: skip
+
+    def discard(self, ids: tuple[str, ...]) -> int:
+        """Throw dead letters away; they count as dropped."""
+        return len(self._take_letters(ids, "discarded"))
+
+    def replay(self, ids: tuple[str, ...]) -> int:
+        """Queue dead letters again, for the target that refused them and under the ids they had."""
+        wanted = set(ids) or None
+
+        def move() -> int:
+            letters = [one for one in self.keeper.letters if wanted is None or one.id in wanted]
+            for letter in letters:
+                payload = route(letter.target, letter.run, letter.offset, letter.flags, letter.payload)
+                offset = self.queue.append(payload, ROUTED)
+                self._replayed(letter, offset)
+            moved = {(one.id, one.target) for one in letters}
+            self.keeper.letters.take(lambda one: (one.id, one.target) in moved)
+            return len(letters)
+
+        count: int = self.keeper.call(move)
+        self._dispatcher.ring()
+        return count
+
+    def _replayed(self, letter: Letter, offset: int) -> None:
+        with self.queue.lock:
+            for identity, cursor in self.queue.cursors.items():
+                if identity == letter.target:
+                    cursor.move_dead(1, EXCLUDED)
+                elif offset >= 0 and cursor.left is None:
+                    cursor.settle(offset, offset + 1, EXCLUDED)
+                self.queue.keep_cursor(cursor)
+
+    def _take_letters(self, ids: tuple[str, ...], how: str) -> list[Letter]:
+        wanted = set(ids) or None
+        taken: list[Letter] = self.keeper.call(lambda: self.keeper.letters.remove(wanted))
+        with self.queue.lock:
+            for letter in taken:
+                cursor = self.queue.cursors.get(letter.target)
+                if cursor is not None:
+                    cursor.move_dead(1, how)
+                    self.queue.keep_cursor(cursor)
+        return taken
+
+    # -- figures -------------------------------------------------------------------------------------------------
+
+    def stats(self) -> Stats:
+        """A look at everything, without waiting for disk or network."""
+        queue = self.queue
+        with queue.lock:
+            following = queue.following
+            targets = {target.name: target.stats(following) for target in self.targets}
+            accepted = max((one.accepted for one in targets.values()), default=following)
+            return Stats(
+                accepted=accepted,
+                pending=max((one.pending for one in targets.values()), default=0),
+                memory_bytes=queue.memory_bytes(),
+                disk_bytes=self.keeper.disk_bytes,
+                written_bytes=self.keeper.written,
+                oldest_age=queue.oldest_age(),
+                late_saves=self.keeper.late,
+                disk_trouble=self.keeper.trouble,
+                targets=targets,
+            )
+
+    def receipt(self, offset: int, count: int = 1) -> Receipt:
+        """A receipt for records of this engine."""
+        return Receipt(self, offset, count)
+
+
+def _lock_directory(key: str, given: Path | None) -> tuple[DirectoryLock | None, Path | None]:
+    """The directory given by hand, or the first free one of the default ones. None where no disk can be had."""
+    first = given if given is not None else default_directory(key)
+    try:
+        return DirectoryLock(first), first
+    except QueueLockedError:
+        if given is not None and os.getpid() not in _FORKED:
+            raise
+    except OSError as error:
+        log.error("no queue directory at %s (%s): what waits is in memory only", first, error)
+        return None, None
+    for place in numbered(first):
+        try:
+            return DirectoryLock(place), place
+        except QueueLockedError:
+            continue
+        except OSError as error:
+            log.error("no queue directory at %s (%s): what waits is in memory only", place, error)
+            break
+    return None, None
+
+
+_LIVE: weakref.WeakSet[Engine] = weakref.WeakSet()
+_FORKED: set[int] = set()
+
+
+def _save_all_at_exit() -> None:
+    for engine in list(_LIVE):
+        engine.save_at_exit()
+
+
+def _after_fork() -> None:
+    _FORKED.add(os.getpid())
+    for engine in list(_LIVE):
+        engine.abandon()
+    _LIVE.clear()
+
+
+atexit.register(_save_all_at_exit)
+os.register_at_fork(after_in_child=_after_fork)

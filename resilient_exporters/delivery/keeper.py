@@ -1,0 +1,456 @@
+"""The keeper: the one thread that moves blocks, cursors and dead letters between memory and disk."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from resilient_exporters.delivery.block import Block, pack
+from resilient_exporters.delivery.clock import Bell, Clock
+from resilient_exporters.delivery.deadletters import DeadLetters, Letter
+from resilient_exporters.delivery.guard import ResourceGuard
+from resilient_exporters.delivery.listener import Listener
+from resilient_exporters.delivery.queue import Queue
+from resilient_exporters.delivery.recovery import attach, begin_blind, decode_state
+from resilient_exporters.delivery.spool import STATE, Spool, SpoolDamaged, SpoolUnavailable, key_of, rows, span_of
+
+__all__ = ["Keeper"]
+
+log = logging.getLogger("resilient_exporters")
+
+_TIDY = 1.0  # seconds between two writes that only move cursors and delete rows
+_RETRY_FIRST, _RETRY_MOST = 1.0, 60.0
+_GUARD_EVERY = 10.0
+_SHRINK_ABOVE = 1 << 20
+_QUARANTINED = 100
+
+
+class Keeper:
+    """Owns the spool. Wakes up only when it is rung, or for what it has put off.
+
+    Args:
+        queue: the queue in memory.
+        spool: the disk; None where there is none: then only dead letters are kept, in memory.
+        guard: watches disk and memory.
+        clock: the machine's clocks.
+        listener: told when the disk fails or works again, and of letters dropped.
+        name: of the thread.
+
+    Attributes:
+        trouble: why the disk is not used just now, or None.
+        written: bytes of rows written.
+        disk_bytes: of the directory, at the last write.
+        late: saves that were later than promised.
+    """
+
+    def __init__(
+        self, queue: Queue, spool: Spool | None, guard: ResourceGuard, clock: Clock, listener: Listener, name: str
+    ) -> None:
+        self.queue = queue
+        self.trouble: str | None = None
+        self.written = 0
+        self.disk_bytes = 0
+        self.late = 0
+        self.attached = threading.Event()
+        self._spool = spool
+        self._guard = guard
+        self._clock = clock
+        self._listener = listener
+        self._bell = Bell()
+        self._calls: list[Callable[[], None]] = []
+        self._burials: list[tuple[list[Letter], Callable[[], None]]] = []
+        self._waiters: list[tuple[int, Bell]] = []
+        self._save = False
+        self._stopping = False
+        self._blind = False
+        self._tidied = -_TIDY
+        self._guarded = -_GUARD_EVERY
+        self._retry_at: float | None = None
+        self._retry_wait = _RETRY_FIRST
+        self._quarantined = 0
+        self._stale = False
+        self._joined = False
+        self.letters = DeadLetters(spool, queue.settings.max_dead, self._letters_dropped)
+        self.thread = threading.Thread(target=self._work, name=f"{name}-keeper", daemon=True)
+
+    # -- called by others ----------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the thread and wait until what is on disk is part of the queue."""
+        self.queue.save_soon = self.save_soon
+        self.queue.stock.load_soon = self._bell.ring
+        self.thread.start()
+        self.attached.wait()
+
+    def save_soon(self) -> None:
+        """Save what is not on disk, at the next opportunity."""
+        self._save = True
+        self._bell.ring()
+
+    def tidy_soon(self) -> None:
+        """Rows may be superfluous: delete them when it is time."""
+        self._bell.ring()
+
+    def save(self, timeout: float | None) -> bool:
+        """Save all that was accepted before the call, and wait for it. False: not done in time, or not possible."""
+        with self.queue.lock:
+            until = self.queue.following
+        return self._wait_saved(until, timeout)
+
+    def commit(self, offset: int, timeout: float | None) -> bool:
+        """Wait until the record ``offset`` is on disk; callers at the same time share one sync."""
+        return self._wait_saved(offset + 1, timeout)
+
+    def _wait_saved(self, until: int, timeout: float | None) -> bool:
+        if self._spool is None:
+            with self.queue.lock:
+                return self.queue.first_unsaved() >= until and not self.queue.open_count
+        bell = Bell()
+        with self.queue.lock:
+            self.queue.seal()
+            if self.queue.first_unsaved() >= until:
+                return True
+            self._waiters.append((until, bell))
+        self.save_soon()
+        self._clock.wait(bell, timeout)
+        with self.queue.lock:
+            self._waiters = [item for item in self._waiters if item[1] is not bell]
+            return self.queue.first_unsaved() >= until
+
+    def save_large(self, block: Block, frames: bytes) -> bool:
+        """Write a block that never was in the ring, and wait for it."""
+        return bool(self.call(lambda: self.write_row(key_of(block.first, block.count), pack(block, frames))))
+
+    def bury(self, letters: list[Letter], kept: Callable[[], None]) -> None:
+        """Keep dead letters; ``kept`` is called, under the queue's lock, once they are on disk."""
+        self._burials.append((letters, kept))
+        self._bell.ring()
+
+    def call(self, function: Callable[[], Any], timeout: float | None = None) -> Any:
+        """Run a function in the keeper's thread and return what it returns, or raise what it raises.
+
+        Raises:
+            SpoolUnavailable: the disk failed, or did not answer in time.
+        """
+        if threading.current_thread() is self.thread:
+            return function()
+        bell, result = Bell(), {}
+
+        def run() -> None:
+            try:
+                result["value"] = function()
+            except Exception as error:  # noqa: BLE001 - handed to the caller
+                result["error"] = error
+            finally:
+                bell.ring()
+
+        with self.queue.lock:
+            if self._stopping:
+                raise SpoolUnavailable("the queue is closed")
+            self._calls.append(run)
+        self._bell.ring()
+        if not self._clock.wait(bell, timeout):
+            raise SpoolUnavailable(f"no answer from the disk within {timeout} s")
+        if "error" in result:
+            raise result["error"]
+        return result.get("value")
+
+    def stop(self, timeout: float | None) -> bool:
+        """Write what is due a last time and end the thread. Returns whether it ended in time."""
+        self._stopping = True
+        self._bell.ring()
+        self.thread.join(timeout)
+        return not self.thread.is_alive()
+
+    # -- the thread ----------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        try:
+            self._open()
+        finally:
+            self.attached.set()
+        while True:
+            try:
+                again = self._turn()
+            except Exception:
+                # A slip of ours must not end the thread that saves: it is said, and the next turn comes.
+                log.exception("the keeper failed")
+                again = _RETRY_FIRST
+            if self._stopping and not self._calls:
+                break
+            self._clock.wait(self._bell, again)
+        self._close()
+
+    def _open(self) -> None:
+        if self._spool is None:
+            return
+        try:
+            if self._spool.exists:
+                self._spool.open()
+                self._attach(late=False)
+            self.disk_bytes = self._spool.disk_bytes()
+        except SpoolDamaged as error:
+            self._rescue(error, late=False)
+        except SpoolUnavailable as error:
+            self._blind = True
+            begin_blind(self.queue)
+            self._fails(error)
+
+    def _attach(self, *, late: bool) -> None:
+        assert self._spool is not None  # noqa: S101 - the callers have looked
+        keys, letters = self._spool.keys()
+        kept = decode_state(self._spool.get(STATE))
+        attach(self.queue, keys, kept, late=late)
+        self.letters.attach(letters)
+        self._joined = True
+
+    def _turn(self) -> float | None:
+        """Do what is due. Returns after how many seconds to look again, or None: when rung."""
+        now = self._clock.now()
+        while self._calls:
+            with self.queue.lock:
+                calls, self._calls = self._calls, []
+            for call in calls:
+                call()
+        if now - self._guarded >= _GUARD_EVERY:
+            self._guarded = now
+            self._guard.look()
+            self.queue.pressed = self._guard.memory_low
+        if self._spool is None:
+            self._bury()
+            return None
+        if self._retry_at is not None and now < self._retry_at and not self._stopping:
+            return self._retry_at - now
+        try:
+            if self._blind:
+                self._spool.open()
+                self._attach(late=True)
+                self._blind = False
+            self._load()
+            self._bury()
+            if self._save or self._stopping:
+                self._save = False
+                self._save_all()
+            again = self._tidy(now)
+        except SpoolDamaged as error:
+            self._rescue(error, late=self._blind)
+            self._blind = False
+            return 0.0
+        except SpoolUnavailable as error:
+            self._fails(error)
+            return self._retry_wait
+        self._works()
+        return again
+
+    def _fails(self, error: SpoolUnavailable) -> None:
+        now = self._clock.now()
+        if self.trouble is None:
+            log.error("the queue's disk fails (%s): serving from memory, and trying it again", error)
+            self._listener.disk_changed(str(error))
+            self._retry_wait = _RETRY_FIRST
+        else:
+            self._retry_wait = min(_RETRY_MOST, self._retry_wait * 2)
+        self.trouble = str(error)
+        self._retry_at = now + self._retry_wait
+        self._save = True
+        self._answer_waiters(failed=True)
+
+    def _works(self) -> None:
+        self._retry_at = None
+        if self.trouble is not None:
+            log.warning("the queue's disk works again (was: %s)", self.trouble)
+            self.trouble = None
+            self._listener.disk_changed(None)
+
+    # -- loading -------------------------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        assert self._spool is not None  # noqa: S101 - see _turn
+        while True:
+            with self.queue.lock:
+                key = next(iter(self.queue.stock.wanted), None)
+                if key is None:
+                    return
+                if key in self.queue.stock.freed or key not in self.queue.stock.index:
+                    del self.queue.stock.wanted[key]
+                    continue
+            self._spool.open()
+            payload, damaged = self._spool.read(key)
+            if damaged and self._quarantined < _QUARANTINED:
+                self._quarantined += 1
+                self._spool.quarantine(f"{key}.block", damaged)
+            self.queue.put_loaded(key, payload)
+
+    # -- saving --------------------------------------------------------------------------------------------------
+
+    def _save_all(self) -> None:
+        assert self._spool is not None  # noqa: S101 - see _turn
+        while True:
+            born = self.queue.oldest_unsaved()
+            gathered = self.queue.gather(self._spool.transaction_bytes)
+            if not gathered:
+                self._answer_waiters(failed=False)
+                return
+            blocks = [block for block, _ in gathered]
+            done = False
+            try:
+                puts = {key_of(block.first, block.count): pack(block, frames) for block, frames in gathered}
+                self._spool.open()
+                if not self._make_room([len(row) for row in puts.values()]):
+                    raise SpoolUnavailable("max_disk or min_free_disk is reached")
+                self._write(puts, [key for block in blocks for key in block.replaces])
+                done = True
+            finally:
+                self.queue.saved(blocks, done=done)
+            window = self.queue.settings.loss_window
+            if window and born is not None and self.queue.clock.now() - born > window:
+                self.late += 1
+            self._answer_waiters(failed=False)
+
+    def _make_room(self, sizes: list[int]) -> bool:
+        """Whether rows of these sizes fit the bounds; drops the oldest rows to make it so, if that is the policy."""
+        assert self._spool is not None  # noqa: S101 - see _turn
+        while not self._spool.fits(sizes, self._guard.growth()):
+            if self.queue.stock.freed:
+                self._write({}, [])
+                continue
+            if self.queue.settings.on_full != "drop_oldest" or not self.queue.drop_oldest_row():
+                return False
+        return True
+
+    def _write(self, puts: dict[int, bytes], deletes: list[int]) -> None:
+        """One transaction: rows in, superfluous rows out, and the cursors as they stand."""
+        assert self._spool is not None  # noqa: S101 - see _turn
+        with self.queue.lock:
+            freed = self.queue.stock.freed
+            self.queue.stock.freed = []
+            state = self.queue.state()
+        try:
+            self._spool.write({**puts, STATE: state}, [*freed, *deletes])
+        except BaseException:
+            with self.queue.lock:
+                self.queue.stock.freed.extend(freed)
+            raise
+        self.written += sum(map(len, puts.values())) + len(state)
+        self._tidied = self._clock.now()
+        self._stale = self._stale or bool(freed)
+        self.disk_bytes = self._spool.disk_bytes()
+
+    def _tidy(self, now: float) -> float | None:
+        """Delete superfluous rows and note the cursors, at most once in a while; nothing where nothing is on disk."""
+        assert self._spool is not None  # noqa: S101 - see _turn
+        with self.queue.lock:
+            freed = bool(self.queue.stock.freed)
+            rows_left = bool(self.queue.stock.index) or any(b.key is not None for b in self.queue.stock.blocks)
+            dirty = rows_left and any(cursor.dirty for cursor in self.queue.cursors.values())
+        if freed or dirty:
+            wait = self._tidied + _TIDY - now
+            if wait > 0 and not self._stopping:
+                return wait
+            self._spool.open()
+            self._write({}, [])
+        if self._stale and not rows_left and not self._save and self.disk_bytes > _SHRINK_ABOVE:
+            self._stale = False
+            self._spool.shrink()
+            self.disk_bytes = self._spool.disk_bytes()
+        return None
+
+    def _answer_waiters(self, *, failed: bool) -> None:
+        with self.queue.lock:
+            saved = self.queue.first_unsaved()
+            for until, bell in self._waiters:
+                if failed or until <= saved:
+                    bell.ring()
+
+    def write_row(self, key: int, row: bytes) -> bool:
+        """In the keeper's thread: write one row now. False if the disk does not take it."""
+        if self._spool is None or self._blind:
+            return False
+        try:
+            self._spool.open()
+            if not self._make_room([len(row)]):
+                return False
+            self._write({key: row}, [])
+        except SpoolUnavailable as error:
+            self._fails(error)
+            return False
+        return True
+
+    # -- dead letters --------------------------------------------------------------------------------------------
+
+    def _bury(self) -> None:
+        while self._burials:
+            letters, kept = self._burials[0]
+            if self.queue.settings.max_dead:
+                self.letters.add(letters)
+            del self._burials[0]
+            with self.queue.lock:
+                kept()
+                if not self.queue.settings.max_dead:
+                    self._letters_dropped(letters)
+            self.queue.wake()
+
+    def _letters_dropped(self, letters: list[Letter]) -> None:
+        with self.queue.lock:
+            for letter in letters:
+                cursor = self.queue.cursors.get(letter.target)
+                if cursor is not None:
+                    cursor.move_dead(1, "dead_overflow")
+                    self.queue.keep_cursor(cursor)
+                self._listener.dropped(letter.target, 1, "dead_overflow")
+
+    # -- damage --------------------------------------------------------------------------------------------------
+
+    def _rescue(self, error: SpoolDamaged, *, late: bool) -> None:
+        """Put a fresh database in the place of a damaged one, with every row that can still be read."""
+        assert self._spool is not None  # noqa: S101 - see _turn
+        log.error("the queue's database is damaged: %s", error)
+        try:
+            aside = self._spool.set_aside()
+            self._spool.open()
+            found = self._salvage(aside)
+            with self.queue.lock:
+                known = [*self.queue.stock.index]
+                held = [block for block in self.queue.stock.blocks if block.key is not None]
+                for block in held:
+                    if block.key not in found:
+                        block.key = None  # still in memory: it is saved again
+                missing = [key for key in known if key not in found]
+            if not self._joined:
+                self._attach(late=late)
+            for key in missing:
+                start, stop = span_of(key)
+                self.queue.drop(start, stop, "corrupt")
+            if missing:
+                log.error("%d blocks could not be read any more", len(missing))
+            self._save = True
+        except (SpoolUnavailable, OSError) as failure:
+            self._fails(SpoolUnavailable(str(failure)))
+
+    def _salvage(self, aside: Path) -> set[int]:
+        assert self._spool is not None  # noqa: S101 - see _turn
+        found: set[int] = set()
+        part: dict[int, bytes] = {}
+        size = 0
+        for key, value in rows(aside):
+            part[key] = value
+            found.add(key)
+            size += len(value)
+            if size > self._spool.transaction_bytes:
+                self._spool.write(part)
+                part, size = {}, 0
+        if part:
+            self._spool.write(part)
+        return found
+
+    def _close(self) -> None:
+        if self._spool is None:
+            return
+        try:
+            self._spool.close()
+        except (SpoolUnavailable, SpoolDamaged) as error:
+            log.error("closing the queue's database: %s", error)
+

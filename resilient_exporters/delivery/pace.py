@@ -1,0 +1,79 @@
+"""How fast a target is given batches."""
+
+from __future__ import annotations
+
+from resilient_exporters.errors import InvalidConfigError
+
+__all__ = ["Concurrency", "Rate"]
+
+_MOST = 8
+_SLOWER = 2.0  # an attempt this many times slower than usual means that the target is pressed
+
+
+class Concurrency:
+    """Batches in flight: fixed, or grown while the target keeps up and halved when it does not.
+
+    "auto" is additive increase, multiplicative decrease: one more batch per round of full batches that were taken at
+    the usual speed, half as many after a failure or when attempts take twice as long as they used to.
+
+    Args:
+        given: a number, or "auto".
+    """
+
+    __slots__ = ("_auto", "_level", "_usual")
+
+    def __init__(self, given: int | str) -> None:
+        if given != "auto" and (not isinstance(given, int) or isinstance(given, bool) or given < 1):
+            raise InvalidConfigError(None, f'concurrency={given!r}: give a number from 1 on, or "auto"')
+        self._auto = given == "auto"
+        self._level = 1.0 if isinstance(given, str) else float(given)
+        self._usual = 0.0
+
+    @property
+    def level(self) -> int:
+        """Batches that may be in flight now."""
+        return int(self._level)
+
+    def note(self, seconds: float, *, full: bool, failed: bool) -> None:
+        """An attempt has ended.
+
+        Args:
+            seconds: how long it took.
+            full: the batch was large enough to say that there is a backlog.
+            failed: the target did not take it.
+        """
+        if not self._auto:
+            return
+        slow = full and self._usual > 0 and seconds > _SLOWER * self._usual * max(1.0, self._level)
+        if failed or slow:
+            self._level = max(1.0, self._level / 2)
+        elif full:
+            self._level = min(float(_MOST), self._level + 1 / self._level)
+        else:
+            self._level = max(1.0, self._level - 1 / self._level)
+        if full and not failed:
+            self._usual = seconds if not self._usual else min(seconds, 0.9 * self._usual + 0.1 * seconds)
+
+
+class Rate:
+    """An upper limit on deliveries: so many records, or bytes, a second.
+
+    Args:
+        amount: per second.
+        unit: "records" or "bytes" (of encoded records).
+    """
+
+    __slots__ = ("_amount", "_next", "_unit")
+
+    def __init__(self, amount: float, unit: str) -> None:
+        self._amount = amount
+        self._unit = unit
+        self._next = 0.0
+
+    def ready_at(self, now: float) -> float:
+        """When the next batch may be sent."""
+        return max(now, self._next)
+
+    def spend(self, now: float, records: int, size: int) -> None:
+        """A batch is being sent."""
+        self._next = max(now, self._next) + (records if self._unit == "records" else size) / self._amount

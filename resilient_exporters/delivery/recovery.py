@@ -1,0 +1,148 @@
+"""A start: what an earlier process left in the ring and on disk becomes the queue again."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from array import array
+
+import msgspec
+
+from resilient_exporters.delivery.block import Block
+from resilient_exporters.delivery.clock import QueueClock
+from resilient_exporters.delivery.cursor import Cursor
+from resilient_exporters.delivery.frame import ELSEWHERE, HEAD_SIZE, Frame
+from resilient_exporters.delivery.interval import IntervalSet
+from resilient_exporters.delivery.queue import Queue, QueueState, RingState
+from resilient_exporters.delivery.ring import SLOTS
+from resilient_exporters.delivery.spool import span_of
+
+__all__ = ["attach", "begin_blind", "decode_state", "take_over"]
+
+log = logging.getLogger("resilient_exporters")
+
+_BLIND = 1 << 41  # where offsets begin while the disk cannot tell which were given before
+
+
+def decode_state(row: bytes | None) -> QueueState | None:
+    """The state row of a spool; None if there is none, or it cannot be read."""
+    if row is None:
+        return None
+    try:
+        return _decode_state(row)
+    except msgspec.MsgspecError as error:
+        log.error("the cursors on disk cannot be read (%s): what waits there is delivered again", error)
+        return None
+
+
+def take_over(queue: Queue) -> None:
+    """Find again what an earlier process left in the ring: its frames, its cursors, its clock."""
+    ring = queue.ring
+    raw = None if ring.fresh else ring.read_slot(0)
+    if raw is None:
+        return
+    try:
+        kept = _decode_ring(raw)
+    except msgspec.MsgspecError as error:
+        log.error("the ring cannot be read (%s): it starts empty", error)
+        return
+    with queue.lock:
+        queue.clock = QueueClock(queue.clock.clock, kept.clock)
+        for slot in range(1, SLOTS):
+            state = ring.read_slot(slot)
+            if state is not None:
+                try:
+                    cursor = Cursor.restore(state)
+                except msgspec.MsgspecError as error:
+                    log.error("a cursor in the ring cannot be read: %s", error)
+                    continue
+                queue.cursors[cursor.identity] = cursor
+                queue.give_slot(cursor, slot)
+        frames: list[Frame] = []
+        if ring.base <= kept.head <= ring.end and ring.base <= kept.sealed <= ring.end:
+            frames = ring.frames(kept.head, kept.offset, (kept.sealed, kept.following))
+        _rebuild(queue, kept, frames)
+
+
+def _rebuild(queue: Queue, kept: RingState, frames: list[Frame]) -> None:
+    blocks, expected, tail, wrapped = queue.stock.blocks, kept.offset, kept.head, False
+    now, damaged = queue.clock.now(), []
+    most, most_bytes = queue.settings.batch_records, queue.settings.batch_bytes
+    for item in frames:
+        if item.offset > expected:
+            damaged.append((expected, item.offset))
+        start = item.start - HEAD_SIZE
+        wrapped |= item.stop <= tail
+        last = blocks[-1] if blocks else None
+        follows = last is not None and last.stop == start and last.end == item.offset
+        tail, expected = item.stop, item.offset + 1
+        if item.flags & ELSEWHERE:
+            continue
+        if last is not None and follows and last.count < most and last.size + item.stop - start <= most_bytes:
+            last.count += 1
+            last.stop = item.stop
+        else:
+            blocks.append(Block(item.offset, 1, queue.ring.run, start, item.stop, now, now))
+    if kept.following > expected:
+        damaged.append((expected, kept.following))
+        expected, tail, wrapped = kept.following, kept.sealed, kept.sealed <= kept.head and bool(blocks)
+    head = blocks[0].start if blocks else tail
+    queue.start_at(tail, expected, head=head, wrapped=wrapped and bool(blocks))
+    queue.damaged = damaged
+
+
+def begin_blind(queue: Queue) -> None:
+    """Start while the database is there but does not open: its records keep the lower offsets."""
+    if queue.following == 0:
+        with queue.lock:
+            queue.start_at(queue.ring.base, _BLIND + secrets.randbits(38))
+            queue.keep_ring()
+
+
+def attach(queue: Queue, keys: array[int], kept: QueueState | None, *, late: bool = False) -> None:
+    """Join what is on disk to what is in memory.
+
+    Args:
+        keys: of all blocks on disk, sorted.
+        kept: the cursors on disk. Those in the ring are newer and count, where there are any.
+        late: records were accepted before the disk could be read.
+    """
+    with queue.lock:
+        end = max(0 if kept is None else kept.following, span_of(keys[-1])[1] if keys else 0)
+        cursors = [] if kept is None else [cursor for cursor in map(_restore, kept.cursors) if cursor is not None]
+        end = max([end, *(max(cursor.floor, cursor.joined) for cursor in cursors)])
+        if late and queue.ring.fresh:
+            for cursor in cursors:
+                present = queue.cursors.setdefault(cursor.identity, cursor)
+                if present is not cursor:
+                    present.merge(cursor, end)
+        elif queue.ring.fresh or queue.following < end:
+            if not queue.ring.fresh:
+                log.warning("the ring is older than the disk: what waits in both is delivered again")
+            elif kept is not None:
+                queue.clock = QueueClock(queue.clock.clock, kept.clock)
+            for cursor in cursors:
+                queue.cursors[cursor.identity] = cursor
+                queue.give_slot(cursor)
+            if not queue.stock.blocks:
+                queue.start_at(queue.ring.base, max(end, queue.following))
+        else:
+            for cursor in cursors:
+                queue.cursors.setdefault(cursor.identity, cursor)
+        held = IntervalSet()
+        for key in keys:
+            held.add(*span_of(key))
+        queue.stock.blocks[:] = [block for block in queue.stock.blocks if not held.covers(block.first, block.end)]
+        queue.stock.index.extend(keys)
+
+
+def _restore(state: bytes) -> Cursor | None:
+    try:
+        return Cursor.restore(state)
+    except msgspec.MsgspecError as error:
+        log.error("a cursor on disk cannot be read: %s", error)
+        return None
+
+
+_decode_state = msgspec.msgpack.Decoder(QueueState).decode
+_decode_ring = msgspec.msgpack.Decoder(RingState).decode

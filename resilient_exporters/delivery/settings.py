@@ -1,0 +1,121 @@
+"""The options of a queue and of its deliveries, checked once."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from resilient_exporters.errors import InvalidConfigError
+from resilient_exporters.policy import RetryPolicy
+from resilient_exporters.units import parse_choice, parse_count, parse_rate, parse_seconds, parse_size
+
+__all__ = ["DRAINS", "ON_FULL", "Settings"]
+
+ON_FULL = ("drop_oldest", "drop_newest", "block", "raise")
+DRAINS = ("fifo", "newest_first", "balanced")
+_SMALLEST_MEMORY = 64 * 1024
+_SMALLEST_DISK = 256 * 1024
+_MOST_RECORDS = 1 << 19  # a block's key has 20 bits for its count
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What ``Exporter`` was given, in base units: bytes, seconds, counts."""
+
+    loss_window: float | None
+    max_records: int | None
+    max_memory: int
+    max_disk: int
+    min_free_disk: int
+    max_age: float | None
+    on_full: str
+    full_timeout: float | None
+    batch_records: int
+    batch_bytes: int
+    linger: float
+    retry: RetryPolicy
+    manual: bool
+    drain: str
+    drain_rate: tuple[float, str] | None
+    max_dead: int
+    save_unsent: bool
+    directory: Path | None
+
+    @classmethod
+    def check(
+        cls,
+        *,
+        loss_window: float | timedelta | None = 1.0,
+        max_records: int | None = None,
+        max_memory: int | str = "16 MB",
+        max_disk: int | str = "512 MB",
+        min_free_disk: int | str = "64 MB",
+        max_age: float | timedelta | None = None,
+        on_full: str = "drop_oldest",
+        full_timeout: float | timedelta | None = None,
+        batch_records: int = 500,
+        batch_bytes: int | str = "1 MB",
+        linger: float | timedelta = 0.005,
+        retry: Any = None,
+        manual: bool = False,
+        drain: str = "fifo",
+        drain_rate: Any = None,
+        max_dead: int = 10_000,
+        save_unsent: bool = True,
+        directory: str | os.PathLike[str] | None = None,
+    ) -> Settings:
+        """Turn options into settings.
+
+        Raises:
+            InvalidConfigError: naming the option, its value and what would be right.
+        """
+        memory = parse_size(max_memory, "max_memory")
+        if memory < _SMALLEST_MEMORY:
+            raise InvalidConfigError(None, f'max_memory={max_memory!r} is too little: at least "64 kB"')
+        disk = parse_size(max_disk, "max_disk")
+        if disk < _SMALLEST_DISK:
+            raise InvalidConfigError(None, f'max_disk={max_disk!r} is too little: at least "256 kB"')
+        batch = parse_count(batch_records, "batch_records")
+        if batch is None or batch > _MOST_RECORDS:
+            raise InvalidConfigError(None, f"batch_records={batch_records!r} is too much: at most {_MOST_RECORDS}")
+        for name, value in (("manual_reexport", manual), ("save_unsent_data", save_unsent)):
+            if not isinstance(value, bool):
+                raise InvalidConfigError(None, f"{name}={value!r} is no bool: give True or False")
+        return cls(
+            loss_window=parse_seconds(loss_window, "loss_window", none_ok=True),
+            max_records=parse_count(max_records, "max_records", none_ok=True),
+            max_memory=memory,
+            max_disk=disk,
+            min_free_disk=parse_size(min_free_disk, "min_free_disk"),
+            max_age=parse_seconds(max_age, "max_age", none_ok=True, zero_ok=False),
+            on_full=parse_choice(on_full, "on_full", ON_FULL),
+            full_timeout=parse_seconds(full_timeout, "full_timeout", none_ok=True),
+            batch_records=batch,
+            batch_bytes=max(1, parse_size(batch_bytes, "batch_bytes")),
+            linger=parse_seconds(linger, "linger") or 0.0,
+            retry=RetryPolicy.parse(retry),
+            manual=manual,
+            drain=parse_choice(drain, "drain", DRAINS),
+            drain_rate=None if drain_rate is None else parse_rate(drain_rate, "drain_rate"),
+            max_dead=parse_count(max_dead, "max_dead", minimum=0) or 0,
+            save_unsent=save_unsent,
+            directory=None if directory is None else check_directory(directory),
+        )
+
+
+def check_directory(value: object, option: str = "directory") -> Path:
+    """A directory given by hand, or what is wrong with it. Looks, but makes nothing."""
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise InvalidConfigError(None, f"{option}={value!r} is no path: give the queue directory as str or Path")
+    path = Path(os.fsdecode(value)).expanduser().absolute()
+    here = path
+    while not here.exists():
+        here = here.parent
+    if not here.is_dir():
+        raise InvalidConfigError(None, f"{option}={str(value)!r}: {here} is no directory")
+    if not os.access(here, os.W_OK | os.X_OK):
+        raise InvalidConfigError(None, f"{option}={str(value)!r}: {here} is not writable for this user")
+    return path

@@ -1,0 +1,437 @@
+"""One target of a queue: takes batches, reads answers, and decides what is tried next."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from resilient_exporters.delivery.attempt import Attempt, Decoded, Sink, Unclear, ask, decode, raw_records
+from resilient_exporters.delivery.breaker import CLOSED, HALF_OPEN, HELD, Breaker
+from resilient_exporters.delivery.cursor import DEAD, DELIVERED, EXCLUDED, Cursor
+from resilient_exporters.delivery.deadletters import Letter
+from resilient_exporters.delivery.history import History
+from resilient_exporters.delivery.interval import IntervalSet
+from resilient_exporters.delivery.listener import Listener
+from resilient_exporters.delivery.outcome import Batch, Delivered, Full, Hold, Record, Reject, Retry, Split
+from resilient_exporters.delivery.pace import Concurrency, Rate
+from resilient_exporters.delivery.queue import Queue, Taken
+from resilient_exporters.delivery.settings import Settings
+from resilient_exporters.delivery.stats import TargetStats
+
+__all__ = ["Target"]
+
+log = logging.getLogger("resilient_exporters")
+
+_ALONE = 5
+"""How often a record fails alone, with an unclear error, before another one is tried behind it."""
+_MOST_HUNG = 4
+
+
+class Target:
+    """Delivers a queue's records to one exporter. The queue's lock guards its state; ``run`` is called without.
+
+    Args:
+        sink: the exporter.
+        cursor: where it stands in the queue.
+        queue: the queue.
+        concurrency: batches in flight at most, or "auto".
+        settings: retry policy, batch size, order and rate.
+        listener: told of what happens.
+        bury: keeps dead letters, then calls back.
+        progress: called when an attempt has ended.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        cursor: Cursor,
+        queue: Queue,
+        *,
+        concurrency: int | str,
+        settings: Settings,
+        listener: Listener,
+        bury: Callable[[list[Letter], Callable[[], None]], None],
+        progress: Callable[[], None],
+        prepare: Callable[[Record], Record] | None = None,
+    ) -> None:
+        self.sink = sink
+        self.cursor = cursor
+        self.history = History()
+        self.claimed = IntervalSet()
+        self.flying: list[Attempt] = []
+        self.hung = 0
+        self.attempts = 0
+        self.last_error = ""
+        self.breaker = Breaker(settings.retry, manual=settings.manual)
+        self.concurrency = Concurrency(concurrency)
+        self.rate = None if settings.drain_rate is None else Rate(*settings.drain_rate)
+        self._queue = queue
+        self._settings = settings
+        self._listener = listener
+        self._bury = bury
+        self._progress = progress
+        self._prepare = prepare
+        self._most = settings.batch_records
+        self._suspect: tuple[int, int] | None = None
+        self._alone: tuple[int, int] = (-1, 0)
+        self._canary: tuple[int, Record, str, Attempt] | None = None
+        self._fresh = queue.following
+        # What was accepted before this start may have been given to the target before.
+        self._doubtful = IntervalSet([(cursor.floor, queue.following)])
+        self._connected = False
+        self._connecting = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """The exporter's name."""
+        return self.sink.name
+
+    # -- taking work (under the queue's lock) --------------------------------------------------------------------
+
+    def next(self, now: float) -> Attempt | None:
+        """The next attempt, if one may begin now."""
+        if len(self.flying) >= (self.concurrency.level if self.breaker.state == CLOSED else 1):
+            return None
+        if self.hung >= _MOST_HUNG or not self.breaker.allows(now):
+            return None
+        if self.rate is not None and self.rate.ready_at(now) > now:
+            return None
+        if self._canary is not None and self.flying:
+            return None
+        taken = self._take()
+        if taken is None:
+            return None
+        self.breaker.begin()
+        self.claimed.add(taken.start, taken.stop)
+        number = 1 + (self._alone[1] if self._alone[0] == taken.start else self.breaker.failures)
+        doubtful = sum(b - a for a, b in self._doubtful.gaps(taken.start, taken.stop)) < taken.stop - taken.start
+        attempt = Attempt(taken, number, now, now + (self.sink.timeout or math.inf), doubtful=doubtful)
+        self.flying.append(attempt)
+        self.attempts += 1
+        if number > 1:
+            self.cursor.retries += 1
+        if self.rate is not None:
+            self.rate.spend(now, taken.stop - taken.start, sum(len(piece.data) for piece in taken.pieces))
+        return attempt
+
+    def _take(self) -> Taken | None:
+        most = max(1, self._most)
+        claimed = self.claimed
+        if self._canary is not None:
+            # The suspect is passed over once: whether the target takes what stands behind it is the proof.
+            most, claimed = 1, IntervalSet(self.claimed)
+            claimed.add(self._canary[0], self._canary[0] + 1)
+        elif self._suspect is not None:
+            left = sum(b - a for a, b in self.cursor.open(*self._suspect))
+            if not left:
+                self._suspect = None
+            else:
+                most = min(most, max(1, (left + 1) // 2))
+        return self._queue.take(self.cursor, claimed, most, self._settings.drain, self._fresh)
+
+    def wake_at(self, now: float) -> float:
+        """When something is to be done without anything happening before: a probe, a deadline, the rate."""
+        times = [attempt.deadline for attempt in self.flying]
+        if self.cursor.floor < self._queue.sealed:
+            if self.breaker.state not in (CLOSED, HALF_OPEN):
+                times.append(self.breaker.until)
+            elif self.rate is not None and (ready := self.rate.ready_at(now)) > now:
+                times.append(ready)
+        return min(times, default=math.inf)
+
+    def expired(self, now: float) -> list[Attempt]:
+        """Give up the attempts that are past their deadline. Their threads are left behind."""
+        late = [attempt for attempt in self.flying if now >= attempt.deadline]
+        for attempt in late:
+            attempt.abandoned = True
+            self.hung += 1
+            self._connecting = threading.Lock()
+            self._connected = False
+            reason = f"TimeoutError: no answer within {self.sink.timeout:g} s"
+            self._end(attempt, None, Retry(None, reason))
+            if self.hung == _MOST_HUNG:
+                log.error("%s: %d calls hang; nothing more is sent until one returns", self.name, self.hung)
+        return late
+
+    # -- the attempt (in a worker, without the lock) -------------------------------------------------------------
+
+    def run(self, attempt: Attempt) -> None:
+        """Make an attempt and settle what came of it."""
+        decoded = self._prepared(decode(attempt.taken, self.cursor.identity))
+        answer: Any = Delivered()
+        if decoded.records:
+            batch = Batch(decoded.records, redelivered=attempt.doubtful, deadline=attempt.deadline)
+            lock = self._connecting
+            answer = ask(self.sink, batch, lambda: self._connect(lock), probe=attempt.number > 1)
+        if self._outage(answer):
+            self._disconnect(attempt)
+        with self._queue.lock:
+            if attempt.abandoned:
+                self.hung -= 1
+            else:
+                self._end(attempt, decoded, answer)
+        self._progress()
+
+    def _prepared(self, decoded: Decoded) -> Decoded:
+        """The records through the exporter's own transform, if it has one here."""
+        if self._prepare is None:
+            return decoded
+        records: list[Record] = []
+        offsets: list[int] = []
+        for offset, record in zip(decoded.offsets, decoded.records, strict=True):
+            try:
+                records.append(self._prepare(record))
+                offsets.append(offset)
+            except Exception as error:  # noqa: BLE001 - a transform is a user's code; the record becomes a dead letter
+                decoded.refused.append((offset, record, f"{type(error).__name__}: {error}"))
+        return decoded._replace(records=records, offsets=offsets)
+
+    def _connect(self, lock: threading.Lock) -> None:
+        with lock:
+            if not self._connected or lock is not self._connecting:
+                self.sink.connect()
+                self._connected = True
+
+    @staticmethod
+    def _outage(answer: object) -> bool:
+        if isinstance(answer, list):
+            return False
+        return isinstance(answer, (Retry, Unclear, Hold))
+
+    def _disconnect(self, attempt: Attempt) -> None:
+        with self._queue.lock:
+            others = [other for other in self.flying if other is not attempt]
+            if others or attempt.abandoned or not self._connected:
+                return
+            self._connected = False
+        self.disconnect()
+
+    def disconnect(self) -> None:
+        """Let the exporter let go of its connection."""
+        try:
+            self.sink.disconnect()
+        except Exception as error:  # noqa: BLE001 - the connection is given up in any case
+            log.debug("%s: disconnect failed: %s", self.name, error)
+
+    # -- the answer (under the queue's lock) ---------------------------------------------------------------------
+
+    def _end(self, attempt: Attempt, decoded: Decoded | None, answer: Any) -> None:
+        now = self._queue.clock.clock.now()
+        self.flying.remove(attempt)
+        taken = attempt.taken
+        self.claimed.remove(taken.start, taken.stop)
+        if decoded is not None:
+            for offset in decoded.strange:
+                self._settle(offset, offset + 1, EXCLUDED)
+            for offset in decoded.broken:
+                self._drop(offset, offset + 1, "corrupt")
+            if decoded.refused:
+                self._refuse(decoded.refused, attempt)
+        before = self.cursor.delivered
+        offsets = range(taken.start, taken.stop) if decoded is None else decoded.offsets
+        answers = answer if isinstance(answer, list) else None
+        if answers is not None:
+            failure = self._settle_each(decoded, answers, attempt)
+        elif isinstance(answer, Delivered):
+            self._deliver(offsets, [answer.returned] * len(offsets) if answer.returned is not None else None)
+            failure = None
+        else:
+            failure = answer
+        delivered = self.cursor.delivered - before
+        seconds = now - attempt.started
+        self._judge(attempt, offsets, failure, decoded, now, delivered)
+        self.concurrency.note(
+            seconds, full=len(offsets) >= self._settings.batch_records // 2, failed=isinstance(failure, (Retry, Unclear))
+        )
+        if delivered:
+            self._listener.delivered(self.name, delivered, seconds)
+
+    def _deliver(self, offsets: Sequence[int], returned: list[Any] | None) -> None:
+        if not offsets:
+            return
+        start, stop = offsets[0], offsets[-1] + 1
+        if returned is not None:
+            if stop - start == len(offsets):
+                self.history.returned(start, returned)
+            else:
+                for offset, value in zip(offsets, returned, strict=True):
+                    self.history.returned(offset, [value])
+        for first, end in _ranges(offsets):
+            self._settle(first, end, DELIVERED)
+
+    def _settle(self, start: int, stop: int, how: str) -> None:
+        self._queue.settle(self.cursor, start, stop, how)
+        if self._doubtful:
+            self._doubtful.remove(start, stop)
+
+    def _drop(self, start: int, stop: int, reason: str) -> None:
+        self.history.odd(start, stop, reason)
+        self._settle(start, stop, reason)
+        self._listener.dropped(self.name, stop - start, reason)
+
+    def _settle_each(self, decoded: Decoded | None, answers: list[Any], attempt: Attempt) -> Any:
+        """Settle record by record. Returns the answer that stands for those that are not settled, if any."""
+        assert decoded is not None  # noqa: S101 - a list of answers comes from a decoded batch
+        delivered: list[int] = []
+        returned: list[Any] = []
+        refused: list[tuple[int, Record, str]] = []
+        failure: Any = None
+        for offset, record, answer in zip(decoded.offsets, decoded.records, answers, strict=True):
+            if isinstance(answer, Delivered):
+                delivered.append(offset)
+                returned.append(answer.returned)
+            elif isinstance(answer, Reject):
+                refused.append((offset, record, answer.reason))
+            elif isinstance(answer, Full):
+                self._drop(offset, offset + 1, "full")
+            elif isinstance(answer, Split) and len(answers) == 1:
+                refused.append((offset, record, answer.reason))
+            elif failure is None or _weight(answer) > _weight(failure):
+                failure = answer
+        self._deliver(delivered, returned if any(value is not None for value in returned) else None)
+        if refused:
+            self._refuse(refused, attempt)
+        return failure
+
+    def _refuse(self, refused: list[tuple[int, Record, str]], attempt: Attempt) -> None:
+        """Make dead letters. The records stay claimed until the letters are on disk."""
+        raw = raw_records(attempt.taken)
+        wall = self._queue.clock.clock.time()
+        letters = [
+            Letter(bytes.fromhex(record.run), record.offset, self.cursor.identity, reason, attempt.number, wall, *raw[offset])
+            for offset, record, reason in refused
+        ]
+        for offset, record, reason in refused:
+            self.claimed.add(offset, offset + 1)
+            self._listener.dead_lettered(self.name, record.id, reason)
+
+        def kept() -> None:
+            for offset, _, reason in refused:
+                self.claimed.remove(offset, offset + 1)
+                self.history.odd(offset, offset + 1, reason)
+                self._settle(offset, offset + 1, DEAD)
+
+        self._bury(letters, kept)
+
+    def _judge(
+        self, attempt: Attempt, offsets: Sequence[int], failure: Any, decoded: Decoded | None, now: float, delivered: int
+    ) -> None:
+        """Draw the consequences for the target as a whole."""
+        canary, self._canary = self._canary, None
+        if canary is not None and (failure is None or isinstance(failure, (Reject, Split))):
+            # The record behind the suspect was taken, or clearly answered: the suspect is poison.
+            offset, record, reason, tried = canary
+            log.warning("%s: record %s is poison: %s", self.name, record.id, reason)
+            self._refuse([(offset, record, f"failed alone {_ALONE} times: {reason}")], tried)
+            self._alone = (-1, 0)
+        if failure is None or isinstance(failure, Full):
+            if isinstance(failure, Full):
+                for first, stop in _ranges(offsets):
+                    self._drop(first, stop, "full")
+            self._most = min(self._settings.batch_records, self._most * 2)
+            if self.breaker.succeed():
+                self._fresh = self._queue.following
+                self._changed("healthy again")
+            return
+        self._doubtful.add(attempt.taken.start, attempt.taken.stop)
+        alone = len(offsets) <= 1
+        if isinstance(failure, (Reject, Split)):
+            # Clear enough: the target is there, and something in the batch is wrong or too much.
+            if self.breaker.succeed():
+                self._changed("reached again")
+            if alone and decoded is not None and decoded.records:
+                self._refuse([(offsets[0], decoded.records[0], failure.reason)], attempt)
+            elif isinstance(failure, Split):
+                self._most = max(1, len(offsets) // 2)
+            else:
+                self._suspect = (attempt.taken.start, attempt.taken.stop)
+            return
+        self.last_error = failure.reason
+        if isinstance(failure, Hold):
+            if self.breaker.hold(now, failure.reason):
+                self._changed(failure.reason)
+            return
+        if isinstance(failure, Unclear) and canary is None:
+            if not alone:
+                # Halving costs at most one call per power of two, so it does not wait.
+                self._suspect = (attempt.taken.start, attempt.taken.stop)
+                self.breaker.again()
+                return
+            count = self._alone[1] + 1 if self._alone[0] == offsets[0] else 1
+            self._alone = (offsets[0], count)
+            if count >= _ALONE and decoded is not None and self._others_wait(offsets[0]):
+                self._canary = (offsets[0], decoded.records[0], failure.reason, attempt)
+                self.breaker.again()
+                return
+        if delivered:
+            self.breaker.failures = 0
+        if self.breaker.fail(now, failure.reason, getattr(failure, "after", None)):
+            self._changed(failure.reason)
+        if not delivered:
+            self._most = max(1, min(self._most, len(offsets)) // 2)
+        if self.breaker.gives_up(now) and decoded is not None:
+            reason = f"given up after {self.breaker.failures} attempts: {failure.reason}"
+            open_ones = [
+                (offset, record, reason)
+                for offset, record in zip(decoded.offsets, decoded.records, strict=True)
+                if not self.cursor.settled(offset, offset + 1)
+            ]
+            self._refuse(open_ones, attempt)
+            self.breaker.failures = 0
+
+    def _others_wait(self, offset: int) -> bool:
+        return any(start != offset or stop > offset + 1 for start, stop in self.cursor.open(0, self._queue.sealed))
+
+    def _changed(self, reason: str) -> None:
+        state = self.breaker.state
+        if state == CLOSED:
+            log.info("%s: %s", self.name, reason)
+        else:
+            log.warning(
+                "%s: %s (%s); %d records wait", self.name, "held" if state == HELD else "not reached", reason,
+                self.cursor.pending(self._queue.following),
+            )  # fmt: skip
+        self._listener.state_changed(self.name, state, "" if state == CLOSED else reason)
+
+    # -- figures (under the queue's lock) ------------------------------------------------------------------------
+
+    def tried(self, start: int, stop: int) -> bool:
+        """Whether records were attempted, or will not be soon: the target is known to be away."""
+        if self.breaker.state not in (CLOSED, HALF_OPEN):
+            return True
+        return not any(True for _ in self._doubtful.gaps(start, stop)) and not self.claimed.covers(start, stop)
+
+    def stats(self, following: int) -> TargetStats:
+        """The target's figures."""
+        cursor = self.cursor
+        return TargetStats(
+            accepted=cursor.accepted(following),
+            delivered=cursor.delivered,
+            dropped=dict(cursor.dropped),
+            dead=cursor.dead,
+            pending=cursor.pending(following),
+            attempts=self.attempts,
+            retries=cursor.retries,
+            state=self.breaker.state,
+            last_error=self.last_error,
+            hung=self.hung,
+        )
+
+
+def _ranges(offsets: Sequence[int]) -> list[tuple[int, int]]:
+    if isinstance(offsets, range) or (offsets and offsets[-1] - offsets[0] + 1 == len(offsets)):
+        return [(offsets[0], offsets[-1] + 1)] if offsets else []
+    found: list[tuple[int, int]] = []
+    for offset in offsets:
+        if found and found[-1][1] == offset:
+            found[-1] = (found[-1][0], offset + 1)
+        else:
+            found.append((offset, offset + 1))
+    return found
+
+
+def _weight(answer: object) -> int:
+    return (Split, Unclear, Retry, Hold).index(type(answer))  # type: ignore[arg-type] # one of these four
