@@ -126,6 +126,7 @@ class Exporter:
         self._engine: Engine | None = None
         self._closed = False
         self._slow = True
+        self._append: Callable[[bytes], int]
         self._opening = threading.RLock()
         _ALL.add(self)
 
@@ -219,8 +220,7 @@ class Exporter:
         """
         if options or self._slow or type(data) not in _FAST:
             return self._send(data, options)
-        engine = self._engine
-        return Receipt(engine, engine.queue.append(encode(data)))  # type: ignore[union-attr] # not slow: it is open
+        return Receipt(self._engine, self._append(encode(data)))
 
     def _send(self, data: Any, options: dict[str, Any]) -> Receipt:
         if options and self.record_options is not None and (strange := set(options) - self.record_options):
@@ -367,6 +367,7 @@ class Exporter:
                     many=self._many,
                     workers=self._workers(),
                 )
+                self._append = self._engine.queue.append
                 self._slow = not self._fast()
             return self._engine
 

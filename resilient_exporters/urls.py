@@ -64,7 +64,7 @@ def from_url(url: str, **options: Any) -> Exporter:
 def build(cls: type[Exporter], parsed: ParsedURL, options: Mapping[str, Any]) -> Exporter:
     """Make an exporter of a class that says nothing of URLs itself: its parameters are filled by their names.
 
-    ``target_file``, ``path``, ``filename`` or ``directory`` gets the path; ``url`` the URL without query; ``host``,
+    ``target_file``, ``path`` or ``filename`` gets the path; ``url`` the URL without query; ``host``,
     ``target_host`` or ``target_ip``, ``port`` or ``target_port``, ``username`` and ``password`` theirs; ``database`` or
     ``default_db`` the first part of the path. The query fills the others.
     """
@@ -79,7 +79,7 @@ def build(cls: type[Exporter], parsed: ParsedURL, options: Mapping[str, Any]) ->
 
 
 _PLACES: Final[tuple[tuple[tuple[str, ...], Callable[[ParsedURL], Any]], ...]] = (
-    (("target_file", "path", "filename", "directory"), lambda parsed: parsed.file_path),
+    (("target_file", "path", "filename"), lambda parsed: parsed.file_path),
     (("url",), lambda parsed: parsed.with_query(())),
     (("target_host", "target_ip", "host"), lambda parsed: parsed.host),
     (("target_port", "port"), lambda parsed: parsed.port),

@@ -104,13 +104,17 @@ class Dispatcher:
         expired = False
         with queue.lock:
             now = self._clock.now()
-            wake = self._seal_in_time(now)
-            wake = min(wake, self._save_in_time(now), self._expire(now))
+            ready = any(target.ready(now) for target in self._targets)
+            wake = self._seal_in_time(now) if ready else math.inf
+            save = self._save_in_time(now)
+            wake = min(wake, save, self._expire(now))
             for target in self._targets:
                 expired = bool(target.expired(now)) or expired
                 while (attempt := target.next(now)) is not None:
                     self._workers.submit(_job(self, target, attempt))
                 wake = min(wake, target.wake_at(now))
+            # Whoever sends next rings only if nothing else would make us look in time.
+            queue.alert = save == math.inf or any(target.ready(now) for target in self._targets)
         wake = min(wake, self._watch_link(now, wake))
         if expired:
             self.progress()
@@ -127,19 +131,17 @@ class Dispatcher:
         return now + left
 
     def _save_in_time(self, now: float) -> float:
-        """Half of ``loss_window`` is for waiting, the other half for the disk."""
+        """When to look whether something is to be saved: half of ``loss_window`` is for waiting, half for the disk."""
         window = self._queue.settings.loss_window
-        if window is None:
-            return math.inf
-        born = self._queue.oldest_unsaved()
-        if born is None:
+        born = None if window is None else self._queue.oldest_unsaved()
+        if window is None or born is None:
             return math.inf
         left = born + window / 2 - self._queue.clock.now()
-        if left > 0:
-            return now + left
-        if self._keeper.trouble is None:
-            self._keeper.save_soon()
-        return math.inf
+        if left <= 0:
+            if self._keeper.trouble is None:
+                self._keeper.save_soon()
+            left = window / 2
+        return now + left
 
     def _expire(self, now: float) -> float:
         most = self._queue.settings.max_age
@@ -176,8 +178,15 @@ class Dispatcher:
         while following is not None:
             target.run(following)
             with self._queue.lock:
-                following = None if self._stopping else target.next(self._clock.now())
+                following = None if self._stopping else self._following(target)
         self._bell.ring()
+
+    def _following(self, target: Target) -> Attempt | None:
+        """What a worker does next: what arrived during an attempt makes the next batch."""
+        now = self._clock.now()
+        if self._queue.open_count and target.ready(now):
+            self._seal_in_time(now)
+        return target.next(now)
 
 
 def _job(dispatcher: Dispatcher, target: Target, attempt: Attempt) -> Callable[[], None]:

@@ -294,10 +294,13 @@ class Keeper:
             if not gathered:
                 self._answer_waiters(failed=False)
                 return
-            blocks = [block for block, _ in gathered]
+            blocks = [block for block, _, _ in gathered]
             done = False
             try:
-                puts = {key_of(block.first, block.count): pack(block, frames) for block, frames in gathered}
+                memory = self.queue.ring.memory
+                frames = [memory[start:stop] for _, start, stop in gathered]  # not under the lock: senders go on
+                kept = [(block, part) for block, part in zip(blocks, frames, strict=True) if block.start >= 0]
+                puts = {key_of(block.first, block.count): pack(block, part) for block, part in kept}
                 self._spool.open()
                 if not self._make_room([len(row) for row in puts.values()]):
                     raise SpoolUnavailable("max_disk or min_free_disk is reached")

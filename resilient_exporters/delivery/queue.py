@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import threading
-import zlib
 from bisect import insort
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
+from zlib import crc32
 
 import msgspec
 
@@ -94,6 +94,7 @@ class Queue:
         large: takes the records that are larger than a quarter of the ring.
         wake, save_soon: called when there is something to dispatch or to save.
         on_drop: called with start, stop and reason of every drop, under the lock.
+        alert: the next record that begins a block is to wake the dispatcher; else something is on its way anyway.
         damaged: ranges that were found damaged in the ring at the start, until it is clear what the disk has of them.
         pressed: memory is short: keep little in the ring.
     """
@@ -101,6 +102,7 @@ class Queue:
     def __init__(self, settings: Settings, ring: Ring, clock: Clock) -> None:
         self.settings = settings
         self.ring = ring
+        self._memory = ring.memory
         self.lock = threading.RLock()
         self.cursors: dict[str, Cursor] = {}
         self.stock = Stock()
@@ -109,6 +111,7 @@ class Queue:
         self.save_soon: Callable[[], None] = _nothing
         self.on_drop: Callable[[int, int, str], None] = _nothing_of
         self.closed = False
+        self.alert = True
         self.damaged: list[tuple[int, int]] = []
         self.pressed = False
         self.large: Callable[[bytes, int], int] = _no_room
@@ -145,25 +148,23 @@ class Queue:
             ClosedError, QueueFullError
         """
         size = len(payload)
-        if size > self._large:
-            return self.large(payload, flags)
-        check = zlib.crc32(payload)
+        check = crc32(payload)
         with self.lock:
-            while True:
-                mark = self._mark
-                start, offset = mark
-                end = start + HEAD_SIZE + size
-                if end > self._edge or offset >= self._seal_at:
-                    return self._append_slowly(payload, flags)
+            start, offset = mark = self._mark
+            end = start + HEAD_SIZE + size
+            if end <= self._edge and offset < self._seal_at:
                 whole = _PACK(size | flags, check ^ (offset & _LOW)) + payload
                 if self._mark is mark:  # else a signal handler sent something in between
-                    break
-            # From here to the mark nothing can interrupt: a half-done append would tear the chain of frames.
-            self.ring.memory[start:end] = whole
-            self._mark = (end, offset + 1)
-            if self._fresh:
-                self._begin()
-            return offset
+                    # From here to the mark nothing can interrupt: a half-done append would tear the chain of frames.
+                    self._memory[start:end] = whole
+                    self._mark = (end, offset + 1)
+                    if self._fresh:
+                        self._begin()
+                    return offset
+        if size > self._large:
+            return self.large(payload, flags)
+        with self.lock:
+            return self._append_slowly(payload, flags)
 
     def _append_slowly(self, payload: bytes, flags: int) -> int:
         """Append where the open block is full, or the ring, or the queue."""
@@ -232,7 +233,9 @@ class Queue:
     def _begin(self) -> None:
         self._fresh = False
         self.born = self.clock.now()
-        self.wake()
+        if self.alert:
+            self.alert = False
+            self.wake()
 
     def _bound(self) -> None:
         """Set where the fast path ends: a full block, the end of the ring or of free space, or a full queue."""
@@ -348,7 +351,7 @@ class Queue:
 
     def _pressing(self) -> bool:
         """Whether half of the ring is full of what is not on disk."""
-        unsaved = next(self.stock.unsaved(), None)
+        unsaved = self.stock.unsaved()
         if unsaved is None:
             return False
         used = self._mark[0] - unsaved.start
@@ -538,7 +541,7 @@ class Queue:
             for cursor in self.cursors.values():
                 cursor.dirty = False
             cursors = [cursor.state() for cursor in self.cursors.values()]
-            unsaved = next(self.stock.unsaved(), None)
+            unsaved = self.stock.unsaved()
             following = self._open_first if unsaved is None else unsaved.first
             return _encode(QueueState(1, self.ring.run, following, self.clock.state, cursors))
 
@@ -560,7 +563,7 @@ class Queue:
 
     def oldest_unsaved(self) -> float | None:
         """Queue time at which the oldest record that is not on disk was accepted, or None."""
-        block = next(self.stock.unsaved(), None)
+        block = self.stock.unsaved()
         if block is not None:
             return block.born
         return self.born if self.open_count else None
@@ -572,20 +575,23 @@ class Queue:
                 return block.first
         return self._open_first
 
-    def gather(self, most: int) -> list[tuple[Block, bytes]]:
-        """Unsaved blocks with their frames, oldest first, about ``most`` bytes. They are marked as being saved."""
+    def gather(self, most: int) -> list[tuple[Block, int, int]]:
+        """Unsaved blocks and where they lie in the ring, oldest first, about ``most`` bytes: marked as being saved.
+
+        They stay where they are until ``saved``, unless everyone settles them: ``start`` is -1 then.
+        """
         with self.lock:
             self.seal()
             blocks = self.stock.blocks
-            found: list[tuple[Block, bytes]] = []
-            at = size = 0
+            found: list[tuple[Block, int, int]] = []
+            at, size = self.stock.first_unsaved(), 0
             while at < len(blocks) and size < most:
                 if blocks[at].key is None:
                     if not found and at and self._join_small(blocks[at - 1], blocks[at]):
                         at -= 1
                     block = blocks[at]
                     block.key = SAVING
-                    found.append((block, self.ring.memory[block.start : block.stop]))
+                    found.append((block, block.start, block.stop))
                     size += block.size
                 at += 1
             return found

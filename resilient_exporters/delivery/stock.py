@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from resilient_exporters.delivery.block import Block, Payload
 from resilient_exporters.delivery.spool import key_of, span_of
@@ -149,9 +149,18 @@ class Stock:
             self.freed.append(block.key)
         block.start = -1  # a save under way finds that nobody needs it
 
-    def unsaved(self) -> Iterator[Block]:
-        """The blocks in memory that are not on disk and not on their way."""
-        return (block for block in self.blocks if block.key is None)
+    def first_unsaved(self) -> int:
+        """Index of the oldest block in memory that is neither on disk nor on its way: they are saved in order."""
+        return bisect_left(self.blocks, True, key=_is_unsaved)
+
+    def unsaved(self) -> Block | None:
+        """The oldest block in memory that is neither on disk nor on its way."""
+        at = self.first_unsaved()
+        return self.blocks[at] if at < len(self.blocks) else None
+
+
+def _is_unsaved(block: Block) -> bool:
+    return block.key is None
 
 
 def _first(block: Block) -> int:

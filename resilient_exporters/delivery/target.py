@@ -91,15 +91,19 @@ class Target:
 
     # -- taking work (under the queue's lock) --------------------------------------------------------------------
 
+    def ready(self, now: float) -> bool:
+        """Whether an attempt may begin now, if there is anything to send."""
+        if len(self.flying) >= (self.concurrency.level if self.breaker.state == CLOSED else 1):
+            return False
+        if self.hung >= _MOST_HUNG or not self.breaker.allows(now):
+            return False
+        if self._canary is not None and self.flying:
+            return False
+        return self.rate is None or self.rate.ready_at(now) <= now
+
     def next(self, now: float) -> Attempt | None:
         """The next attempt, if one may begin now."""
-        if len(self.flying) >= (self.concurrency.level if self.breaker.state == CLOSED else 1):
-            return None
-        if self.hung >= _MOST_HUNG or not self.breaker.allows(now):
-            return None
-        if self.rate is not None and self.rate.ready_at(now) > now:
-            return None
-        if self._canary is not None and self.flying:
+        if not self.ready(now):
             return None
         taken = self._take()
         if taken is None:
@@ -137,7 +141,9 @@ class Target:
         times = [attempt.deadline for attempt in self.flying]
         if self.cursor.floor < self._queue.sealed:
             if self.breaker.state not in (CLOSED, HALF_OPEN):
-                times.append(self.breaker.until)
+                # A probe that is due but has nothing to send waits for the disk, which will ring.
+                if self.breaker.until > now:
+                    times.append(self.breaker.until)
             elif self.rate is not None and (ready := self.rate.ready_at(now)) > now:
                 times.append(ready)
         return min(times, default=math.inf)

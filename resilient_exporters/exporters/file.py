@@ -199,20 +199,20 @@ class FileExporter(Exporter):
         """Close the file. What is sent from now on is held in the queue until ``start``."""
         with self._held():
             self._is_stopped = True
-            self._close()
+            self._detach()
 
     def connect(self) -> None:
         """Open the file, and settle what a crash left open."""
         deadline = time.monotonic() + self.timeout
         with self._held(deadline):
             if not self._is_stopped:
-                self._open(deadline)
+                self._attach(deadline)
 
     def disconnect(self) -> None:
         """Close the file, unless an attempt that was given up is still writing to it."""
         if self._lock.acquire(blocking=False):
             try:
-                self._close()
+                self._detach()
             finally:
                 self._lock.release()
 
@@ -255,7 +255,7 @@ class FileExporter(Exporter):
             try:
                 with self._file.locked(work.deadline):
                     self._write_some(work)
-            except (OSError, HoldError) as error:  # noqa: PERF203 - a turn of this loop is a file
+            except (OSError, HoldError) as error:
                 if not work.has_begun:
                     raise
                 # What was written in an earlier file is delivered; only the rest is tried again.
@@ -362,16 +362,16 @@ class FileExporter(Exporter):
         if self._is_stopped:
             raise HoldError(self, "stopped; call start() to go on")
         if not self._is_connected or self._empty_first:
-            self._open(deadline)
+            self._attach(deadline)
         elif self._resume is not None and self._resume.intent is not None:
             with self._file.locked(deadline):  # a write failed half-way, and could not be taken back then
                 self._resume.recover(self._path)
 
-    def _open(self, deadline: float) -> None:
+    def _attach(self, deadline: float) -> None:
         with self._file.locked(deadline):
             status = self._file.status()
             if stat.S_ISREG(status.st_mode):
-                draft_path(self._path).unlink(missing_ok=True)
+                draft_path(Path(os.path.realpath(self._path))).unlink(missing_ok=True)
                 self._open_resume()
                 if self._empty_first:
                     if self._resume is not None:
@@ -399,7 +399,7 @@ class FileExporter(Exporter):
             )
             self._resume = None
 
-    def _close(self) -> None:
+    def _detach(self) -> None:
         is_due = self._timer is not None
         if self._timer is not None:
             self._timer.cancel()

@@ -228,7 +228,7 @@ class LineFile:
         while not self._no_flock:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:  # noqa: PERF203 - a turn of this loop is a wait
+            except BlockingIOError:
                 if time.monotonic() >= deadline:
                     raise TimeoutError(f"another program holds the lock of {self.path}") from None
                 time.sleep(_LOCK_POLL)

@@ -134,7 +134,7 @@ def arguments(
     return {**found, **options}, rest
 
 
-# --- options by signature ------------------------------------------------------------------------------------------------
+# --- options by signature
 
 
 def parameters(cls: type) -> dict[str, str]:

@@ -140,7 +140,7 @@ class ResumeRecord:
 
     def _store(self, inode: int, size: int, intent: Intent | None) -> None:
         if self._slots is not None:
-            state = _State(self._boot, inode, size, self.written.ranges(), intent)
+            state = _State(self._boot, self._durable, inode, size, self.written.ranges(), intent)
             self._slots.store(msgspec.msgpack.encode(state))
 
 
@@ -192,6 +192,7 @@ class Written:
 
 class _State(msgspec.Struct, array_like=True):
     boot: str
+    durable: bool
     inode: int
     size: int
     runs: dict[str, list[tuple[int, int]]]
@@ -218,6 +219,7 @@ def _settle_intent(intent: Intent, written: Written, target: Path) -> None:
 
 def _same_file(target: Path, inode: int) -> Iterator[Path]:
     """The file under another name in its directory: logrotate renamed it."""
+    target = Path(os.path.realpath(target))
     with contextlib.suppress(FileNotFoundError), os.scandir(target.parent) as entries:
         for entry in entries:
             if entry.inode() == inode and entry.name != target.name and entry.is_file(follow_symlinks=False):
@@ -226,8 +228,10 @@ def _same_file(target: Path, inode: int) -> Iterator[Path]:
 
 def _is_plausible(state: _State, target: Path) -> bool:
     """Whether the file survived a reboot with all that is said to be in it."""
+    if state.durable:  # lines are on disk before the record says so; what is missing others took away
+        return True
     try:
         status = target.stat()
     except FileNotFoundError:
         return False
-    return status.st_ino != state.inode or status.st_size >= state.size
+    return status.st_ino == state.inode and status.st_size >= state.size

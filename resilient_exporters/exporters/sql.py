@@ -14,8 +14,8 @@ from resilient_exporters.exporters.sql_batch import upsert_columns
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Engine
 
-    from resilient_exporters.exporters.sql_writer import Piece
     from resilient_exporters.exporters.parsed_url import ParsedURL
+    from resilient_exporters.exporters.sql_writer import Piece
 
 __all__ = ["SQLExporter"]
 
@@ -43,7 +43,7 @@ class SQLExporter(Exporter):
         columns: types for columns that are made, as Python types or SQLAlchemy types: ``{"level": float}``. Others are
             told from the values of the first batch.
         id_column: column that takes the record id ("run-offset"), primary key of tables that are made. A table
-            without it is written to without it (and says once that a resend may make a second row). None: no such column.
+            without it is written to all the same, with one warning that a resend may make a second row. None: none.
         upsert_on: columns that identify a row to be updated where it is there: a name, or a tuple or list of names.
             Primary key of tables that are made; other tables need a UNIQUE constraint on exactly these.
         ledger: note record ids in a table ``resilient_exporters_ids``, in the same transaction: exactly once for a
@@ -71,7 +71,8 @@ class SQLExporter(Exporter):
     concurrency: ClassVar[int | str] = "auto"
     record_options: ClassVar[frozenset[str] | None] = frozenset({"table", "upsert_on"})
     url_parameters: ClassVar[frozenset[str]] = frozenset({
-        "application_name", "charset", "connect_timeout", "driver", "Encrypt", "gssencmode", "host", "options", "service",
+        "application_name", "charset", "connect_timeout", "driver", "Encrypt", "gssencmode", "host", "options",
+        "service",
         "ssl_ca", "ssl_cert", "ssl_key", "sslcert", "sslkey", "sslmode", "sslrootcert", "target_session_attrs",
         "TrustServerCertificate", "unix_socket",
     })  # fmt: skip
@@ -189,20 +190,18 @@ class SQLExporter(Exporter):
         """
         try:
             if self._database.moved():
-                self._forget()
+                self._look_again()
             try:
                 return self._attempt(batch)
             except Exception as error:
                 if self._judge(error) != "schema":
                     raise
-            self._forget()
+            self._look_again()
             return self._attempt(batch)
         except Exception as error:
             if self._judge(error) == "split" and len(batch) > 1:
                 return Split(str(self._told(error)))
             raise self._told(error) from error
-
-    # --- one attempt ---------------------------------------------------------------------------------------------------
 
     def _attempt(self, batch: Batch) -> Sequence[Outcome | None] | None:
         refused: dict[int, str] = {}
@@ -240,7 +239,7 @@ class SQLExporter(Exporter):
                                 del refused[piece.members[n]]
         return refused
 
-    def _forget(self) -> None:
+    def _look_again(self) -> None:
         self._schema.forget()
         if self._ledger is not None:
             self._ledger.forget()

@@ -90,7 +90,8 @@ def groups_of(batch: Batch, address_of: Callable[[Record], Address], value_colum
 def _uniform(records: Sequence[Record]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]] | None:
     """Keys and values if all are dicts with the same text keys and none has options, which is nearly every batch."""
     datas = [record.data for record in records]
-    if set(map(type, datas)) != {dict} or any([record.options for record in records]):  # noqa: C419 - half the time of a generator
+    given = [record.options for record in records]
+    if set(map(type, datas)) != {dict} or any(given):
         return None
     keys = tuple(datas[0])
     if not keys or not _STR.issuperset(map(type, keys)) or set(map(len, datas)) != {len(keys)}:

@@ -12,7 +12,8 @@ __all__ = ["Verdict", "judge", "outcome_error", "reason"]
 
 Verdict = Literal["data", "retry", "hold", "schema", "split", "unclear"]
 """``data``: a row is refused, look for it. ``retry``: passing, all rows wait. ``hold``: someone has to mend something.
-``schema``: the table is not what it was, look again. ``split``: fewer rows at once. ``unclear``: leave it to the engine."""
+``schema``: the table is not what it was, look again. ``split``: fewer rows at once. ``unclear``: the engine
+finds out."""
 
 
 def judge(error: BaseException, dialect: str) -> Verdict:

@@ -201,8 +201,10 @@ class KnownTable:
             return start.on_conflict_do_update(index_elements=keys, set_=changes), None
         if dialect in {"mysql", "mariadb"}:
             begun = mysql.insert(table)
-            changes = {column: begun.inserted[str(column.key)] for column in rest or keys}
-            return begun.on_duplicate_key_update(changes), None
+            # VALUES(x), not the alias of MySQL 8: MariaDB has no other. A bare column, since SQLAlchemy's own
+            # ``inserted`` doubles a % in the name twice.
+            new_ = {str(column.key): sa.func.values(sa.column(str(column.name))) for column in rest or keys}
+            return begun.on_duplicate_key_update(new_), None
         bare = self._stand_in(names, typed=False)  # the values have their driver's form already
         given: dict[str, Any] = {str(column.key): sa.bindparam(f"p{place}") for place, column in enumerate(bare.c)}
         where = [bare.c[str(column.key)] == given[str(column.key)] for column in keys]

@@ -177,8 +177,8 @@ def _number(codec: ColumnCodec, value: Any) -> Any:
     raise codec.refuse(value, "not a number")
 
 
-def _whole(codec: ColumnCodec, value: int | float | decimal.Decimal) -> Any:
-    if value != value // 1:
+def _whole(codec: ColumnCodec, value: float | decimal.Decimal) -> Any:
+    if value != (value.to_integral_value() if isinstance(value, decimal.Decimal) else value // 1):
         if codec.sqlite:
             return _float(codec, value)  # SQLite keeps a fraction in such a column
         raise codec.refuse(value, "it has a fraction, which a column of whole numbers would round away")
@@ -189,13 +189,13 @@ def _whole(codec: ColumnCodec, value: int | float | decimal.Decimal) -> Any:
     raise codec.refuse(value, "beyond 64 bits; make the column TEXT (or NUMERIC on PostgreSQL)")
 
 
-def _exact(codec: ColumnCodec, value: int | float | decimal.Decimal) -> Any:
+def _exact(codec: ColumnCodec, value: float | decimal.Decimal) -> Any:
     if codec.sqlite:  # NUMERIC is a whole number or a double there
         return _whole(codec, value)
     return decimal.Decimal(repr(value)) if isinstance(value, float) else value
 
 
-def _float(codec: ColumnCodec, value: int | float | decimal.Decimal) -> float:
+def _float(codec: ColumnCodec, value: float | decimal.Decimal) -> float:
     if isinstance(value, float):
         return value
     try:

@@ -629,6 +629,7 @@ def test_csv_header_after_truncation_by_others(target: Path) -> None:
         ({"fsync": 0}, "fsync=0"),
         ({"fsync": True}, "fsync=True"),
         ({"format": "yaml"}, "format='yaml'"),
+        ({"maxlines": 5}, "no option maxlines"),
     ],
 )
 def test_impossible_options_are_named(target: Path, options: dict[str, Any], message: str) -> None:

@@ -192,6 +192,26 @@ def test_after_a_reboot_that_lost_nothing_no_line_is_doubled(target: Path, monke
     assert target.read_text() == "first\nsecond\n"
 
 
+@pytest.mark.parametrize("fsync", ["never", "batch"])
+def test_after_a_reboot_another_file_is_believed_only_if_lines_were_synced(
+    target: Path, monkeypatch: pytest.MonkeyPatch, fsync: str
+) -> None:
+    # Given a file that was replaced, by a power cut that undid a rename or by logrotate
+    exporter = FileExporter(target, fsync=fsync)
+    exporter.export(batch("first"))
+    exporter.export(batch("second", first=1))
+    die(exporter)
+    target.rename(target.with_name("log.1"))
+    target.touch()
+    reboot(monkeypatch)
+
+    # When
+    FileExporter(target, fsync=fsync).export(batch("first", "second", redelivered=True))
+
+    # Then
+    assert target.read_text() == ("" if fsync == "batch" else "first\nsecond\n")
+
+
 def test_a_truncation_by_copytruncate_is_no_power_cut(target: Path) -> None:
     # Given a file that logrotate copied and emptied while the program was down
     exporter = FileExporter(target)
