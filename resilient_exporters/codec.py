@@ -67,6 +67,7 @@ _SAFE: Final[frozenset[type]] = frozenset({bytes, float, bool, type(None)})
 _pack: Final = msgspec.msgpack.Encoder().encode
 _all_plain = _PLAIN.issuperset
 _join = "".join
+_seen: Final[list[list[str]]] = [[]]
 _Ext = msgspec.msgpack.Ext
 
 
@@ -86,9 +87,11 @@ def encode(data: Any, root: str = "record") -> bytes:
     """
     try:
         if type(data) is dict:
-            # The cheapest test there is that every key is a text: anything else raises. (msgspec writes a key of a
-            # subclass of str as its text.)
-            _join([*data])
+            if [*data] != _seen[0]:
+                # The cheapest test there is that every key is a text: anything else raises. (msgspec writes a key
+                # of a subclass of str as its text.) Most programs send the same keys again.
+                _join([*data])
+                _seen[0] = [*data]
             if _all_plain(map(type, data.values())):
                 return _pack(data)
             return _pack(_map_values(data, 0, _PLAIN))

@@ -1,4 +1,8 @@
 """The errors under the module name of the original system."""
 
+from __future__ import annotations
+
+from resilient_exporters import errors
 from resilient_exporters.errors import *  # noqa: F403 - this module is a second name for errors
-from resilient_exporters.errors import __all__ as __all__
+
+__all__ = errors.__all__

@@ -7,11 +7,12 @@ import copy
 import dataclasses
 import os
 import threading
+import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from resilient_exporters import errors
 from resilient_exporters.codec import encode, encode_with_options
@@ -25,7 +26,10 @@ from resilient_exporters.delivery.outcome import Batch, Delivered, Outcome, Reco
 from resilient_exporters.delivery.receipt import ExportResult, Receipt
 from resilient_exporters.delivery.settings import Settings
 from resilient_exporters.delivery.stats import CloseReport, FlushReport, Stats
-from resilient_exporters.units import parse_callable, parse_seconds
+from resilient_exporters.units import parse_callable, parse_count, parse_seconds
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Exporter"]
 
@@ -85,7 +89,7 @@ class Exporter:
     )  # fmt: skip
 
     _many = False
-    _original_send: ClassVar[Callable[..., Any] | None] = None
+    _any_option = False
 
     def __init__(
         self,
@@ -112,6 +116,13 @@ class Exporter:
         if directory is not None and tmp_file is not None:
             raise errors.InvalidConfigError(None, "directory and tmp_file are two names of one option: give one")
         _check_use_memory(use_memory, options)
+        for internal, public in (("manual", "manual_reexport"), ("save_unsent", "save_unsent_data")):
+            if internal in options:
+                raise errors.InvalidConfigError(None, f"there is no option {internal}: it is {public}")
+        if test_url is not None and not isinstance(test_url, str):
+            raise errors.InvalidConfigError(None, f"test_url={test_url!r} is no URL: give a text")
+        if clock is not None and not isinstance(clock, Clock):
+            raise errors.InvalidConfigError(None, f"clock={clock!r} is no Clock")
         self._given = {
             **options,
             "manual": manual_reexport,
@@ -123,10 +134,17 @@ class Exporter:
         self._listeners = _check_listeners(listeners)
         self._clock = clock or Clock()
         self.name = _check_name(name, self.kind, self.address())
+        if type(self).send is not Exporter.send:
+            # A class in the original's style: its ``send`` delivers one record, callers get the queueing one.
+            self.send = types.MethodType(Exporter.send, self)  # type: ignore[method-assign] # for this instance
+            if type(self).record_options is Exporter.record_options:
+                self._any_option = True
         self._engine: Engine | None = None
+        self._engines: weakref.WeakSet[Engine] = weakref.WeakSet()
         self._closed = False
         self._slow = True
-        self._append: Callable[[bytes], int]
+        self._accept: Callable[[bytes], int]
+        self._checks = type(self).check is not Exporter.check
         self._opening = threading.RLock()
         _ALL.add(self)
 
@@ -134,10 +152,6 @@ class Exporter:
         super().__init_subclass__(**kwargs)
         if "kind" not in cls.__dict__ and cls.kind == "exporter":
             cls.kind = cls.__name__
-        if "send" in cls.__dict__:
-            # A class in the original's style: its ``send`` delivers one record, callers get the queueing one.
-            cls._original_send = cls.__dict__["send"]
-            del cls.send
 
     # -- for subclasses ------------------------------------------------------------------------------------------
 
@@ -154,13 +168,12 @@ class Exporter:
             Exception: ``retryable`` ones leave the batch waiting, ``rejected`` ones single out what is wrong in
                 it, ``held`` ones wait for someone; any other is unclear and the batch is bisected.
         """
-        if self._original_send is None:
+        if type(self).send is Exporter.send:
             raise NotImplementedError(f"{type(self).__name__} must define export(batch)")
         return [self._deliver_by_send(record) for record in batch]
 
     def _deliver_by_send(self, record: Record) -> Outcome | None:
-        assert self._original_send is not None  # noqa: S101 - see export
-        result = self._original_send(record.data, **record.options)
+        result: Any = type(self).send(self, record.data, **record.options)
         if isinstance(result, tuple) and len(result) == 2:
             returned, successful = result
             return Delivered(returned) if successful else Retry(None, "send() says that it was not successful")
@@ -173,6 +186,13 @@ class Exporter:
 
     def disconnect(self) -> None:
         """Let go of connections. Called after an attempt that failed, and at the end."""
+
+    def check(self, data: Any, options: Mapping[str, Any]) -> None:
+        """Look at a record in ``send``, where the caller sees what is wrong. Costs every ``send``: leave it out if you can.
+
+        Raises:
+            MissingConfigError, DataTypeError: it cannot be delivered as it is.
+        """
 
     def address(self) -> str:
         """Where the target is, without any secret: part of its identity across restarts."""
@@ -195,6 +215,15 @@ class Exporter:
             error.close()  # an answer of any kind says that the way is there
         except OSError as error:
             raise errors.ConnectionError(self, f"test_url {self.test_url} does not answer: {error}") from error
+
+    def mended(self) -> None:
+        """Tell that what the target was held for is mended: it is tried at once, wherever this is a target."""
+        for engine in list(self._engines):
+            engine.mended(self)
+
+    def joined(self, engine: Engine) -> None:
+        """Called by an engine of which this is a target now."""
+        self._engines.add(engine)
 
     # -- sending -------------------------------------------------------------------------------------------------
 
@@ -220,11 +249,12 @@ class Exporter:
         """
         if options or self._slow or type(data) not in _FAST:
             return self._send(data, options)
-        return Receipt(self._engine, self._append(encode(data)))
+        return Receipt(self._engine, self._accept(encode(data)))
 
     def _send(self, data: Any, options: dict[str, Any]) -> Receipt:
-        if options and self.record_options is not None and (strange := set(options) - self.record_options):
-            known = ", ".join(sorted(self.record_options)) or "none"
+        allowed = None if self._any_option else self.record_options
+        if options and allowed is not None and (strange := set(options) - allowed):
+            known = ", ".join(sorted(allowed)) or "none"
             raise errors.InvalidConfigError(self, f"send() has no option {', '.join(sorted(strange))}; it has: {known}")
         engine = self._open()
         many = isinstance(data, list)
@@ -232,20 +262,22 @@ class Exporter:
             raise errors.EncodingError(self, "an empty list is no record: send nothing instead")
         records = data if many else [data]
         payloads = [self._encode(one, options, f"record[{at}]" if many else "record") for at, one in enumerate(records)]
-        flags = OPTIONS if options else 0
-        with engine.queue.lock:
-            offsets = [engine.queue.append(payload, flags) for payload in payloads]
-        if engine.queue.settings.loss_window == 0 and offsets[-1] >= 0:
-            engine.commit(offsets[-1])
-        return Receipt(engine, -1 if min(offsets) < 0 else offsets[0], len(offsets))
+        append, flags = engine.queue.append, OPTIONS if options else 0
+        offsets = [append(payload, flags) for payload in payloads]
+        if engine.queue.settings.loss_window == 0 and max(offsets) >= 0:
+            engine.commit(max(offsets))
+        return Receipt(engine, offsets[0], tuple(offsets[1:]))
 
     def _encode(self, data: Any, options: dict[str, Any], path: str) -> bytes:
         if data is None or isinstance(data, (list, set, frozenset)):
             raise errors.EncodingError(
-                self, f"{path} is {'None' if data is None else 'a ' + type(data).__name__}: a record is a mapping, a text or bytes"
+                self,
+                f"{path} is {'None' if data is None else 'a ' + type(data).__name__}: a record is a mapping, a text or bytes",
             )
         if self._transform is not None:
             data = apply_transform(self, self._transform, data)
+        if self._checks:
+            self.check(data, options)
         return encode_with_options(data, options) if options else encode(data, path)
 
     @property
@@ -262,7 +294,7 @@ class Exporter:
         ``timeout`` seconds, or after ``max_records`` deliveries. Never loops on a dead target.
         """
         seconds = parse_seconds(timeout, "timeout", none_ok=True)
-        return self._open().flush(seconds, max_records)
+        return self._open().flush(seconds, parse_count(max_records, "max_records", minimum=0, none_ok=True))
 
     def save(self, timeout: float | None = None) -> bool:
         """Put everything accepted so far on disk. False: not in time, or the disk does not take it."""
@@ -282,7 +314,7 @@ class Exporter:
             return CloseReport(delivered=0, saved=0, pending=0, lost=0, seconds=0.0)
         return engine.close(seconds)
 
-    def __enter__(self) -> Exporter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -367,12 +399,13 @@ class Exporter:
                     many=self._many,
                     workers=self._workers(),
                 )
-                self._append = self._engine.queue.append
+                self._accept = self._engine.queue.append
+                weakref.finalize(self, self._engine.close_forgotten).atexit = False
                 self._slow = not self._fast()
             return self._engine
 
     def _fast(self) -> bool:
-        return self._transform is None and self._settings.loss_window != 0
+        return self._transform is None and self._settings.loss_window != 0 and not self._checks
 
     def _key(self) -> str:
         return self.name
@@ -398,12 +431,13 @@ class Exporter:
         """
         given = {name: value for name, value in self._given.items() if name in _TARGET_OPTIONS}
         settings = _settings(type(self), {**{k: v for k, v in defaults.items() if k in _TARGET_OPTIONS}, **given})
-        prepare = None if transform is None else _preparer(self, transform)
+        prepare = None if transform is None else _preparer(transform)
         return Member(self, identity, self._concurrency, settings, prepare)
 
     def _forget(self) -> None:
         """In a forked child: the queue is the parent's; the next ``send`` opens one of our own."""
         self._engine = None
+        self._engines = weakref.WeakSet()
         self._slow = True
         self._opening = threading.RLock()
 
@@ -411,7 +445,7 @@ class Exporter:
         return f"<{type(self).__name__} {self.name}>"
 
 
-def apply_transform(exporter: Exporter, transform: Callable[[Any], Any], data: Any) -> Any:
+def apply_transform(exporter: Exporter | None, transform: Callable[[Any], Any], data: Any) -> Any:
     """Call a transform with a copy of a record.
 
     Raises:
@@ -426,9 +460,9 @@ def apply_transform(exporter: Exporter, transform: Callable[[Any], Any], data: A
     return changed
 
 
-def _preparer(exporter: Exporter, transform: Callable[[Any], Any]) -> Callable[[Record], Record]:
+def _preparer(transform: Callable[[Any], Any]) -> Callable[[Record], Record]:
     def prepare(record: Record) -> Record:
-        return Record(record.run, record.offset, apply_transform(exporter, transform, record.data), record.options)
+        return Record(record.run, record.offset, apply_transform(None, transform, record.data), record.options)
 
     return prepare
 
@@ -464,10 +498,12 @@ def _check_concurrency(concurrency: object, cls: type[Exporter]) -> int | str:
     value = cls.concurrency if concurrency is None else concurrency
     if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
         raise errors.InvalidConfigError(None, f'concurrency={value!r}: give a number from 1 on, or "auto"')
-    return value  # type: ignore[return-value] # "auto" or a number
+    return value
 
 
 def _check_listeners(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
+    if isinstance(listeners, Listener) or not isinstance(listeners, Iterable):
+        raise errors.InvalidConfigError(None, f"listeners={listeners!r}: give a list of Listener objects")
     found = tuple(listeners)
     for one in found:
         if not isinstance(one, Listener):
@@ -488,7 +524,7 @@ _ALL: weakref.WeakSet[Exporter] = weakref.WeakSet()
 
 def _after_fork() -> None:
     for exporter in list(_ALL):
-        exporter._forget()  # noqa: SLF001 - the same module
+        exporter._forget()
 
 
 os.register_at_fork(after_in_child=_after_fork)

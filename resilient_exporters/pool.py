@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from resilient_exporters import errors
@@ -55,7 +55,8 @@ class ExporterPool(Exporter):
         self._wait_for_result = wait_for_result
         self._exporters: dict[str, Exporter] = {}
         super().__init__(transform, use_memory=use_memory, manual_reexport=manual_reexport, **options)
-        self._named = options.get("name") is not None
+        if exporters is not None and not isinstance(exporters, Iterable):
+            raise errors.InvalidConfigError(None, f"exporters={exporters!r}: give a list of exporters")
         for exporter in exporters or ():
             self.add_exporter(exporter)
 
@@ -101,7 +102,7 @@ class ExporterPool(Exporter):
 
     def address(self) -> str:
         """The program: a pool is the same at its next start even if its members changed."""
-        return os.path.abspath(sys.argv[0]) if sys.argv and sys.argv[0] not in ("", "-c", "-m") else ""
+        return str(Path(sys.argv[0]).absolute()) if sys.argv and sys.argv[0] not in ("", "-c", "-m") else ""
 
     def _members(self) -> list[Member]:
         found: dict[str, Member] = {}
@@ -110,13 +111,18 @@ class ExporterPool(Exporter):
         return list(found.values())
 
     def _collect(
-        self, found: dict[str, Member], defaults: Mapping[str, Any], *, transform: Callable[[Any], Any] | None, superseded: bool
+        self,
+        found: dict[str, Member],
+        defaults: Mapping[str, Any],
+        *,
+        transform: Callable[[Any], Any] | None,
+        superseded: bool,
     ) -> None:
         options = {**self._given, **defaults}
         for name, exporter in self._exporters.items():
             own = transform
             if own is None and not superseded:
-                own = exporter._transform  # noqa: SLF001 - a member of the family
+                own = exporter._transform
             if isinstance(exporter, ExporterPool):
                 exporter._collect(found, options, transform=own, superseded=superseded)
             else:
@@ -157,8 +163,7 @@ class _Foreign(Exporter):
     def __init__(self, inner: Any) -> None:
         self._inner = inner
         super().__init__(name=str(getattr(inner, "name", "") or type(inner).__name__))
-        type(self)._original_send = _send_to_inner  # noqa: SLF001 - our own class
 
-
-def _send_to_inner(self: _Foreign, data: Any, **options: Any) -> Any:
-    return self._inner.send(data, **options)
+    def send(self, data: Any, **options: Any) -> Any:
+        """Deliver one record: a class in the original's style."""
+        return self._inner.send(data, **options)

@@ -12,12 +12,11 @@ from resilient_exporters.delivery.block import Block, pack
 from resilient_exporters.delivery.cursor import EXCLUDED, Cursor
 from resilient_exporters.delivery.deadletters import read_letters
 from resilient_exporters.delivery.directory import DirectoryLock
-from resilient_exporters.delivery.frame import ELSEWHERE
 from resilient_exporters.delivery.queue import Queue
 from resilient_exporters.delivery.recovery import attach, decode_state, take_over
 from resilient_exporters.delivery.ring import Ring, ring_path
 from resilient_exporters.delivery.spool import STATE, Spool, SpoolDamaged, SpoolUnavailable, key_of, span_of
-from resilient_exporters.errors import QueueLockedError
+from resilient_exporters.errors import QueueFullError, QueueLockedError
 
 if TYPE_CHECKING:
     from resilient_exporters.delivery.engine import Engine
@@ -39,7 +38,7 @@ def adopt_orphans(engine: Engine, base: Path) -> None:
             continue
         try:
             engine.keeper.call(lambda place=place: _adopt(engine, place))  # type: ignore[misc] # bound now, on purpose
-        except (SpoolUnavailable, SpoolDamaged, OSError) as error:
+        except (SpoolUnavailable, SpoolDamaged, QueueFullError, OSError) as error:
             log.warning("the backlog in %s is left where it is: %s", place, error)
         finally:
             lock.release()
@@ -102,7 +101,7 @@ def _move(engine: Engine, orphan: Queue, block: Block, frames: bytes) -> int:
     """Save one block as ours, under new offsets but with the ids it had."""
     queue = engine.queue
     now = queue.clock.now()
-    first = queue.reserve(block.count, ELSEWHERE)
+    first = queue.reserve(block.count, again=True)
     ours = Block(first, block.count, block.run, -1, -1, now, now, block.origin)
     done = False
     try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import msgspec
 
@@ -26,14 +27,24 @@ class Sink(Protocol):
 
     name: str
     timeout: float
-    retryable: tuple[type[BaseException], ...]
-    rejected: tuple[type[BaseException], ...]
-    held: tuple[type[BaseException], ...]
+    retryable: ClassVar[tuple[type[BaseException], ...]]
+    rejected: ClassVar[tuple[type[BaseException], ...]]
+    held: ClassVar[tuple[type[BaseException], ...]]
 
-    def connect(self) -> None: ...
-    def probe(self) -> None: ...
-    def disconnect(self) -> None: ...
-    def export(self, batch: Batch) -> Outcome | Sequence[Outcome | None] | None: ...
+    def joined(self, engine: Any) -> None:
+        """It is a target of this engine now."""
+
+    def connect(self) -> None:
+        """Get ready."""
+
+    def probe(self) -> None:
+        """Look whether it is worth trying again."""
+
+    def disconnect(self) -> None:
+        """Let go of connections."""
+
+    def export(self, batch: Batch) -> Outcome | Sequence[Outcome | None] | None:
+        """Deliver one batch."""
 
 
 class Unclear(msgspec.Struct, frozen=True):
@@ -136,12 +147,12 @@ def raw_records(taken: Taken) -> dict[int, tuple[int, bytes]]:
         if frames is None:
             with memoryview(piece.data) as view:
                 frames = list(scan(view, 0, len(view), piece.origin))
-        for offset, flags, start, stop in frames:
-            payload = piece.data[start:stop]
+        for item in frames:
+            flags, payload = item.flags, piece.data[item.start : item.stop]
             if flags & ROUTED:
                 path = _decode_route(payload)
                 flags, payload = path.flags, path.payload
-            found[offset + piece.shift] = (flags, payload)
+            found[item.offset + piece.shift] = (flags, payload)
     return found
 
 
@@ -149,19 +160,22 @@ class Attempt:
     """A batch under way.
 
     Attributes:
-        taken: what it is made of.
+        sink: the exporter, held as long as the attempt lasts.
+        taken: what the batch is made of.
         number: 1 for the first attempt at these records, by this process.
-        deadline: machine's monotonic time at which it is given up.
-        abandoned: it was; whatever it still does counts no more.
+        started, deadline: machine's monotonic time at which it began, and at which it is given up.
+        doubtful: the target may have been given some of it before.
+        abandoned: it was given up; whatever it still does counts no more.
     """
 
-    __slots__ = ("abandoned", "deadline", "doubtful", "number", "started", "taken")
+    __slots__ = ("abandoned", "deadline", "doubtful", "number", "sink", "started", "taken")
 
-    def __init__(self, taken: Taken, number: int, started: float, deadline: float, *, doubtful: bool) -> None:
+    def __init__(self, sink: Sink, taken: Taken, number: int, started: float, *, doubtful: bool) -> None:
+        self.sink = sink
         self.taken = taken
         self.number = number
         self.started = started
-        self.deadline = deadline
+        self.deadline = started + (sink.timeout or math.inf)
         self.doubtful = doubtful
         self.abandoned = False
 
@@ -175,12 +189,12 @@ def ask(sink: Sink, batch: Batch, connect: Callable[[], None], *, probe: bool = 
         if probe:
             sink.probe()
         connect()
-        answer = sink.export(batch)
+        answer: object = sink.export(batch)
         if answer is None:
             return Delivered()
         if isinstance(answer, _OUTCOMES):
             return answer
-        if isinstance(answer, (str, bytes)) or not isinstance(answer, Sequence) or len(answer) != len(batch):
+        if not isinstance(answer, (list, tuple)) or len(answer) != len(batch):
             raise ExportError(sink, f"export() must return None or one outcome per record, not {answer!r:.80}")
         return [_outcome(sink, one) for one in answer]
     except Exception as error:  # noqa: BLE001 - the tables below decide what it means

@@ -2,7 +2,8 @@
 
 ::
 
-    4s magic "RXB1" · u8 codec · 3 spare · u32 count · u64 first · 8s run · f64 born · f64 last · u32 raw · u32 crc(body) · u32 crc(head)
+    4s magic "RXB1" · u8 codec · 3 spare · u32 count · u64 first · 8s run · f64 born · f64 last · u32 raw
+    u32 crc(body) · u32 crc(head)
     body: the frames, compressed
 
 ``first`` is the offset under which the records got their ids; where a block was adopted from another queue, its key
@@ -11,13 +12,17 @@ in the spool is another one.
 
 from __future__ import annotations
 
+import logging
 import struct
 import zlib
-from typing import NamedTuple
+from dataclasses import dataclass
+from types import ModuleType
 
 from resilient_exporters.delivery.frame import Frame, scan
 
 __all__ = ["Block", "BlockDamaged", "Payload", "pack", "salvage", "unpack"]
+
+log = logging.getLogger("resilient_exporters")
 
 _HEAD = struct.Struct("<4sB3xIQ8sddII")
 _CHECK = struct.Struct("<I")
@@ -42,7 +47,15 @@ class Block:
     __slots__ = ("born", "count", "first", "key", "last", "origin", "replaces", "run", "start", "stop")
 
     def __init__(
-        self, first: int, count: int, run: bytes, start: int, stop: int, born: float, last: float, origin: int | None = None
+        self,
+        first: int,
+        count: int,
+        run: bytes,
+        start: int,
+        stop: int,
+        born: float,
+        last: float,
+        origin: int | None = None,
     ) -> None:
         self.first = first
         self.count = count
@@ -66,7 +79,8 @@ class Block:
         return self.stop - self.start
 
 
-class Payload(NamedTuple):
+@dataclass(frozen=True)
+class Payload:
     """The records of a block read back.
 
     Attributes:
@@ -130,7 +144,7 @@ def salvage(row: bytes) -> Payload | None:
 
 def _open(row: bytes) -> tuple[int, int, int, bytes, float, float, int, int, bytes]:
     size = _HEAD.size + _CHECK.size
-    if not isinstance(row, bytes) or len(row) < size:
+    if len(row) < size:
         raise BlockDamaged("too short for a block")
     head = row[: _HEAD.size]
     if _CHECK.unpack_from(row, _HEAD.size)[0] != zlib.crc32(head):
@@ -171,7 +185,11 @@ def _decompress_part(codec: int, body: bytes, raw: int) -> bytes:
     """As much as comes out of a damaged body."""
     if codec == _RAW:
         return body
-    inflate = zlib.decompressobj() if codec == _ZLIB else _zstd().ZstdDecompressor().decompressobj()
+    try:
+        inflate = zlib.decompressobj() if codec == _ZLIB else _zstd().ZstdDecompressor().decompressobj()
+    except ModuleNotFoundError as error:
+        log.error("a block cannot be read: it was written with zstandard, which is not installed (%s)", error)
+        return b""
     parts: list[bytes] = []
     size = 0
     for at in range(0, len(body), 64):
@@ -186,7 +204,7 @@ def _decompress_part(codec: int, body: bytes, raw: int) -> bytes:
     return b"".join(parts)
 
 
-def _zstd() -> "zstandard":  # type: ignore[valid-type] # noqa: UP037 - a module, imported only if a row needs it
+def _zstd() -> ModuleType:
     import zstandard
 
     return zstandard

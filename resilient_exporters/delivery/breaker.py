@@ -97,6 +97,12 @@ class Breaker:
         if self.state in (OPEN, HELD):
             self.until = 0.0
 
+    def wait_for_poke(self) -> None:
+        """Manual: nothing more is sent until someone asks."""
+        if self.state in (CLOSED, OPEN):
+            self.state = OPEN
+            self.until = math.inf
+
     def gives_up(self, now: float) -> bool:
         """Whether the policy's ``stop`` says that what failed is to be given up."""
         return self._policy.gives_up(self.failures, now - self.since)

@@ -8,7 +8,7 @@ import msgspec
 
 from resilient_exporters.delivery.interval import IntervalSet
 
-__all__ = ["DELIVERED", "DEAD", "EXCLUDED", "Cursor", "CursorState"]
+__all__ = ["DEAD", "DELIVERED", "EXCLUDED", "Cursor", "CursorState"]
 
 DELIVERED = "delivered"
 DEAD = "dead"
@@ -104,6 +104,8 @@ class Cursor:
 
     def merge(self, kept: Cursor, following: int) -> None:
         """Put the history that was found late (up to ``following``) in front of what happened since ``joined``."""
+        if kept.left is not None:
+            kept.settle(kept.left, following, EXCLUDED)
         ranges = IntervalSet(kept.ranges)
         ranges.add(following, self.joined)
         self.excluded += kept.excluded + self.joined - following
@@ -188,5 +190,9 @@ class Cursor:
         cursor.left = state.left
         # Delivered follows from what is settled, so that the counters add up whatever part of a state was kept.
         settled = cursor.floor - cursor.joined + len(cursor.ranges) - cursor.excluded
-        cursor.delivered = max(0, settled - cursor.dead - sum(cursor.dropped.values()))
+        cursor.delivered = settled - cursor.dead - sum(cursor.dropped.values())
+        if cursor.delivered < 0:
+            # Some that were counted are open again, for want of their ranges: they are accepted anew.
+            cursor.excluded += cursor.delivered
+            cursor.delivered = 0
         return cursor

@@ -69,46 +69,52 @@ class DeadLetters:
     """The letters of one queue. Used by the keeper's thread only.
 
     Args:
-        spool: where they are kept; None where there is no disk: then they are in memory only.
+        spool: where they are kept.
         most: bound. Beyond it the oldest go.
         dropped: told of each letter that went for the bound.
     """
 
-    def __init__(self, spool: Spool | None, most: int, dropped: Callable[[list[Letter]], None]) -> None:
+    def __init__(self, spool: Spool, most: int, dropped: Callable[[list[Letter]], None]) -> None:
         self._spool = spool
         self._most = most
         self._dropped = dropped
         self._keys: list[int] = []
-        self._memory: dict[int, list[Letter]] = {}
-        self._count = 0
+        self._known: set[tuple[str, str]] = set()
 
     def attach(self, keys: list[int]) -> None:
         """Take over what is on disk."""
-        self._keys = sorted({*keys, *self._memory}, reverse=True)
-        self._count = sum(len(self._row(key)) for key in self._keys)
+        self._keys = sorted(keys, reverse=True)
+        self._known = {(letter.id, letter.target) for letter in self}
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._known)
 
     def __iter__(self) -> Iterator[Letter]:
         for key in list(self._keys):
             yield from self._row(key)
 
+    def count(self, target: str) -> int:
+        """How many letters a target has."""
+        return sum(one == target for _, one in self._known)
+
     def add(self, letters: list[Letter]) -> None:
-        """Keep letters; when this returns they are on disk.
+        """Keep letters; when this returns they are on disk. One that is there already (after a crash) is kept once.
 
         Raises:
             SpoolUnavailable, SpoolDamaged
         """
+        new = [letter for letter in letters if (letter.id, letter.target) not in self._known]
+        if not new:
+            return
         key = min(self._keys[-1] if self._keys else LETTERS + 1, LETTERS + 1) - 1
-        self._put({key: letters})
+        self._put(key, new)
         self._keys.append(key)
-        self._count += len(letters)
-        while self._count > self._most and self._keys:
+        self._known.update((letter.id, letter.target) for letter in new)
+        while len(self._known) > self._most and self._keys:
             oldest = self._row(self._keys[0])
-            gone = oldest[: max(1, self._count - self._most)]
+            gone = oldest[: max(1, len(self._known) - self._most)]
             self._replace(self._keys[0], oldest[len(gone) :])
-            self._count -= len(gone)
+            self._known.difference_update((letter.id, letter.target) for letter in gone)
             self._dropped(gone)
 
     def remove(self, ids: set[str] | None) -> list[Letter]:
@@ -120,32 +126,25 @@ class DeadLetters:
         removed: list[Letter] = []
         for key in list(self._keys):
             row = self._row(key)
-            left = [letter for letter in row if not wanted(letter)]
-            if len(left) < len(row):
-                self._replace(key, left)
-                removed.extend(letter for letter in row if wanted(letter))
-        self._count -= len(removed)
+            out = [letter for letter in row if wanted(letter)]
+            if out:
+                self._replace(key, [letter for letter in row if not wanted(letter)])
+                self._known.difference_update((letter.id, letter.target) for letter in out)
+                removed.extend(out)
         return removed
 
     def _replace(self, key: int, letters: list[Letter]) -> None:
         if letters:
-            self._put({key: letters})
-            return
-        self._keys.remove(key)
-        self._memory.pop(key, None)
-        if self._spool is not None:
+            self._put(key, letters)
+        else:
+            self._keys.remove(key)
             self._spool.write({}, [key])
 
-    def _put(self, rows: dict[int, list[Letter]]) -> None:
-        if self._spool is None:
-            self._memory.update(rows)
-        else:
-            self._spool.open()
-            self._spool.write({key: _encode(letters) for key, letters in rows.items()})
+    def _put(self, key: int, letters: list[Letter]) -> None:
+        self._spool.open()
+        self._spool.write({key: _encode(letters)})
 
     def _row(self, key: int) -> list[Letter]:
-        if key in self._memory or self._spool is None:
-            return self._memory.get(key, [])
         return read_letters(self._spool.get(key))
 
 

@@ -70,7 +70,7 @@ def make_directory(directory: Path) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """fsync a directory: new, renamed and removed entries in it are then on disk."""
+    """Fsync a directory: new, renamed and removed entries in it are then on disk."""
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)

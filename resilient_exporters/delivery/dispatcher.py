@@ -34,6 +34,9 @@ class Dispatcher:
         clock: the machine's clocks.
         name: of the threads.
         workers: threads that are started with the first batch.
+
+    Attributes:
+        settle_down: called when a worker has nothing more to do.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Dispatcher:
         self._paused = False
         self._expire_at = 0.0
         self._waiters: list[Callable[[], None]] = []
+        self.settle_down: Callable[[], None] = _nothing
         self.thread = threading.Thread(target=self._work, name=f"{name}-dispatcher", daemon=True)
 
     def start(self) -> None:
@@ -63,6 +67,9 @@ class Dispatcher:
         self._stopping = True
         self._bell.ring()
         self.thread.join(timeout)
+
+    def end_workers(self) -> None:
+        """End the worker threads, the busy ones after their job."""
         self._workers.close()
 
     def ring(self) -> None:
@@ -179,7 +186,12 @@ class Dispatcher:
             target.run(following)
             with self._queue.lock:
                 following = None if self._stopping else self._following(target)
+        self.settle_down()
         self._bell.ring()
+
+    def in_worker(self, job: Callable[[], None]) -> None:
+        """Run something in a worker thread."""
+        self._workers.submit(job)
 
     def _following(self, target: Target) -> Attempt | None:
         """What a worker does next: what arrived during an attempt makes the next batch."""
@@ -187,6 +199,9 @@ class Dispatcher:
         if self._queue.open_count and target.ready(now):
             self._seal_in_time(now)
         return target.next(now)
+
+
+def _nothing() -> None: ...
 
 
 def _job(dispatcher: Dispatcher, target: Target, attempt: Attempt) -> Callable[[], None]:

@@ -7,10 +7,9 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from resilient_exporters.delivery.adoption import adopt_orphans
 from resilient_exporters.delivery.attempt import Sink, route
@@ -19,7 +18,6 @@ from resilient_exporters.delivery.breaker import CLOSED, HALF_OPEN
 from resilient_exporters.delivery.clock import Bell, Clock
 from resilient_exporters.delivery.cursor import EXCLUDED
 from resilient_exporters.delivery.deadletters import DeadLetter, Letter
-from resilient_exporters.delivery.directory import DirectoryLock, default_directory, numbered
 from resilient_exporters.delivery.dispatcher import Dispatcher
 from resilient_exporters.delivery.frame import ROUTED, frame
 from resilient_exporters.delivery.guard import ResourceGuard
@@ -27,15 +25,14 @@ from resilient_exporters.delivery.history import Verdict
 from resilient_exporters.delivery.keeper import Keeper
 from resilient_exporters.delivery.listener import Listener
 from resilient_exporters.delivery.outcome import Record
+from resilient_exporters.delivery.place import Place
 from resilient_exporters.delivery.queue import Queue
-from resilient_exporters.delivery.receipt import Receipt
 from resilient_exporters.delivery.recovery import take_over
-from resilient_exporters.delivery.ring import Ring, ring_path
+from resilient_exporters.delivery.ring import Ring
 from resilient_exporters.delivery.settings import Settings
-from resilient_exporters.delivery.spool import Spool
 from resilient_exporters.delivery.stats import CloseReport, FlushReport, Stats
-from resilient_exporters.delivery.target import Target
-from resilient_exporters.errors import ClosedError, QueueFullError, QueueLockedError
+from resilient_exporters.delivery.target import Budget, Target
+from resilient_exporters.errors import ClosedError, QueueFullError
 
 __all__ = ["Engine", "Member"]
 
@@ -43,6 +40,7 @@ log = logging.getLogger("resilient_exporters")
 
 _EXIT_SAVE = 5.0
 _QUICK = 0.02
+_DISCONNECT = 0.25
 
 
 @dataclass(frozen=True)
@@ -100,38 +98,74 @@ class Engine:
         self.many = many
         self.settings = settings
         self.targets: list[Target] = []
+        self.closed = False
         self._clock = clock
         self._listener = listener
-        self._closed = False
         self._closing = threading.Lock()
-        self._lock, self.directory = _lock_directory(key, settings.directory)
-        place = self.directory or default_directory(key)
-        self._ring = Ring(None if self._lock is None else ring_path(place), settings.max_memory, place)
-        if self._lock is None or not self._ring.durable:
-            log.debug("%s: the ring is not durable", name)
+        self._sinks: list[weakref.ref[Sink]] = []
+        self._held: list[Sink] = []
+        self._place = Place(key, settings.directory)
+        self._ring = Ring(self._place.ring, settings.max_memory, self._place.path)
         self.queue = Queue(settings, self._ring, clock)
         take_over(self.queue)
         guard = ResourceGuard(self.directory, settings.min_free_disk)
-        spool = None if self.directory is None else Spool(self.directory, settings.max_disk)
-        self.keeper = Keeper(self.queue, spool, guard, clock, listener, name)
+        self.keeper = Keeper(self.queue, self._place.spool(settings.max_disk), guard, clock, listener, name)
         self._dispatcher = Dispatcher(self.queue, self.keeper, self.targets, clock, name, workers)
+        self.keeper.progress = self._dispatcher.progress
         self.queue.on_drop = self._dropped
         self.queue.large = self._send_large
+        self.queue.begun = self._hold
+        self._dispatcher.settle_down = self._let_go
+        try:
+            self._start(members)
+        except BaseException:
+            self.keeper.stop(_EXIT_SAVE)
+            self._place.release()
+            raise
+        _LIVE.add(self)
+
+    def _start(self, members: list[Member]) -> None:
         self.keeper.start()
         self.queue.settle_in()
         for member in members:
             self.add(member)
         self._leave_out({member.identity for member in members})
-        if self.directory is not None and settings.directory is None:
-            adopt_orphans(self, default_directory(key))
+        self.keeper.count_letters()
+        if self.directory is not None and self.settings.directory is None:
+            adopt_orphans(self, self._place.first)
+        self._hold()
         self._dispatcher.start()
-        if settings.loss_window is not None:
+        if self.settings.loss_window is not None:
             self.keeper.save_soon()
-        _LIVE.add(self)
+
+    @property
+    def directory(self) -> Path | None:
+        """The queue directory, or None while none can be had."""
+        return self._place.directory
+
+    # An exporter that nobody has any more is closed by the garbage collector, but not while records wait for it.
+
+    def _hold(self) -> None:
+        if not self._held:
+            self._held = [sink for sink in (ref() for ref in self._sinks) if sink is not None]
+
+    def _let_go(self) -> None:
+        with self.queue.lock:
+            if not self._pending():
+                held, self._held = self._held, []
+            else:
+                held = []
+        del held  # outside the lock: this may be the last one who has it
+
+    def close_forgotten(self) -> None:
+        """The exporter was collected: end, in a thread of its own, since the collector runs anywhere."""
+        if not self.closed:
+            threading.Thread(target=self.close, args=(0.0,), name=f"{self.name}-closing", daemon=True).start()
 
     def add(self, member: Member) -> None:
         """One more target: it starts at the records accepted from now on, or where it stood at an earlier start."""
         with self.queue.lock:
+            self._sinks.append(weakref.ref(member.sink))
             self.targets.append(
                 Target(
                     member.sink,
@@ -145,6 +179,15 @@ class Engine:
                     prepare=member.prepare,
                 )
             )
+        member.sink.joined(self)
+        self._dispatcher.ring()
+
+    def mended(self, sink: object) -> None:
+        """What a target was held for is mended: it is probed at once."""
+        with self.queue.lock:
+            for target in self.targets:
+                if target.sink is sink:
+                    target.breaker.poke()
         self._dispatcher.ring()
 
     def _leave_out(self, present: set[str]) -> None:
@@ -181,7 +224,8 @@ class Engine:
         if not done:
             trouble = self.keeper.trouble or "max_disk is reached"
             raise QueueFullError(
-                None, f"a record of {len(payload)} bytes is too large for memory and the disk does not take it: {trouble}"
+                None,
+                f"a record of {len(payload)} bytes is too large for memory, and the disk does not take it: {trouble}",
             )
         return offset
 
@@ -191,26 +235,37 @@ class Engine:
 
     # -- asking --------------------------------------------------------------------------------------------------
 
-    def settled(self, start: int, stop: int) -> bool:
-        """Whether every target has settled a range."""
+    def settled(self, offsets: Sequence[int]) -> bool:
+        """Whether every target has settled these records; -1 stands for one that was turned away."""
         with self.queue.lock:
-            return all(target.cursor.settled(start, stop) for target in self.targets)
+            return all(target.cursor.settled(o, o + 1) for target in self.targets for o in offsets if o >= 0)
 
-    def tried(self, start: int, stop: int) -> bool:
-        """Whether every target has settled or attempted a range, or is known to be away."""
+    def tried(self, offsets: Sequence[int]) -> bool:
+        """Whether every target has settled or attempted these records, or is known to be away."""
         with self.queue.lock:
-            return all(t.cursor.settled(start, stop) or t.tried(start, stop) for t in self.targets) or self._closed
+            return self.closed or all(
+                target.cursor.settled(o, o + 1) or target.tried(o, o + 1)
+                for target in self.targets
+                for o in offsets
+                if o >= 0
+            )
 
-    def verdict(self, target: Target, start: int, stop: int) -> Verdict:
+    def verdict(self, target: Target, offsets: Sequence[int]) -> Verdict:
         """How records ended at a target."""
         with self.queue.lock:
-            if not target.cursor.settled(start, stop):
-                return Verdict(None, False, "")
-            verdicts = [target.history.verdict(offset) for offset in range(start, stop)]
+            verdicts = [self._verdict(target, offset) for offset in offsets]
         if len(verdicts) == 1:
             return verdicts[0]
         reason = next((one.reason for one in verdicts if one.reason), "")
         return Verdict([one.returned for one in verdicts], all(one.successful for one in verdicts), reason)
+
+    @staticmethod
+    def _verdict(target: Target, offset: int) -> Verdict:
+        if offset < 0:
+            return Verdict(None, False, "overflow")
+        if not target.cursor.settled(offset, offset + 1):
+            return Verdict(None, False, "")
+        return target.history.verdict(offset)
 
     def watch(self, waiter: Callable[[], None]) -> None:
         """Call ``waiter`` whenever something was settled or tried."""
@@ -232,7 +287,7 @@ class Engine:
             left = None if deadline is None else deadline - self._clock.now()
             if left is not None and left <= 0:
                 return False
-            if self._closed:
+            if self.closed:
                 return condition()
             self._clock.wait(bell, left)
         return True
@@ -262,25 +317,22 @@ class Engine:
             self.queue.seal()
             until = self.queue.following
             before = self._totals()
+            budget = None if most is None else Budget(most)
             for target in self.targets:
                 target.breaker.poke()
-            probes = {id(target): target.attempts + len(target.flying) * 0 for target in self.targets}
-            failures = {id(target): target.breaker.failures for target in self.targets}
+                target.budget = budget
+            probes = [(target, target.attempts) for target in self.targets]
 
         def over() -> bool:
             with self.queue.lock:
-                if most is not None and self._totals()[0] - before[0] >= most:
+                flying = any(target.flying for target in self.targets)
+                if budget is not None and budget.left <= 0 and not flying:
                     return True
                 return all(
                     target.cursor.settled(0, until)
-                    or (
-                        not target.flying
-                        and target.breaker.state not in (CLOSED, HALF_OPEN)
-                        and target.attempts > probes[id(target)]
-                        and target.breaker.failures != failures[id(target)]
-                    )
-                    or target.hung >= 4
-                    for target in self.targets
+                    or (not target.flying and target.breaker.failures > 0 and target.attempts > probed)
+                    or target.stuck
+                    for target, probed in probes
                 )
 
         bell = Bell()
@@ -291,6 +343,11 @@ class Engine:
         finally:
             self.unwatch(bell.ring)
         with self.queue.lock:
+            for target in self.targets:
+                target.budget = None
+                if budget is not None and self.settings.manual:
+                    target.breaker.wait_for_poke()
+            self._dispatcher.ring()
             after = self._totals()
             complete = all(target.cursor.settled(0, until) for target in self.targets)
         return FlushReport(
@@ -316,7 +373,7 @@ class Engine:
         """Save, then deliver until the deadline; see ``Exporter.close``."""
         began = self._clock.now()
         with self._closing:
-            if self._closed:
+            if self.closed:
                 raise ClosedError(None, "closed before")
             deadline = began + timeout
             with self.queue.lock:
@@ -337,17 +394,27 @@ class Engine:
             elif worth:
                 self._deliver_until(deadline)
             self._dispatcher.stop(timeout=max(0.05, deadline - self._clock.now()))
+            self._disconnect(deadline)
             if not self.settings.save_unsent:
                 with self.queue.lock:
                     self.queue.drop(self.queue.low(), self.queue.following, "unsaved")
             report = self._finish(began, before, deadline)
-            self._closed = True
+            self.closed = True
             _LIVE.discard(self)
-        for target in self.targets:
-            if not target.flying:
-                target.disconnect()
         self._dispatcher.progress()
         return report
+
+    def _disconnect(self, deadline: float) -> None:
+        """Each target in a worker, where it was connected."""
+        bells = []
+        for target in self.targets:
+            if not target.flying:
+                bell = Bell()
+                bells.append(bell)
+                self._dispatcher.in_worker(_ringing(target.disconnect, bell))
+        for bell in bells:
+            self._clock.wait(bell, max(_DISCONNECT, deadline - self._clock.now()))
+        self._dispatcher.end_workers()
 
     def _pending(self) -> int:
         with self.queue.lock:
@@ -359,7 +426,7 @@ class Engine:
                 return all(
                     target.cursor.settled(0, self.queue.following)
                     or (not target.flying and target.breaker.state not in (CLOSED, HALF_OPEN))
-                    or target.hung >= 4
+                    or target.stuck
                     for target in self.targets
                 )
 
@@ -382,8 +449,7 @@ class Engine:
             empty = self.queue.empty_ring()
         if stopped and not any(target.flying for target in self.targets):
             self._ring.close(keep=not empty)
-        if self._lock is not None:
-            self._lock.release()
+        self._place.release()
         return CloseReport(
             delivered=after[0] - before[0],
             saved=pending - lost,
@@ -394,14 +460,13 @@ class Engine:
 
     def save_at_exit(self) -> None:
         """The interpreter ends without a close: what waits is saved, nothing is delivered any more."""
-        if not self._closed and self._pending() and self.settings.save_unsent:
+        if not self.closed and self._pending() and self.settings.save_unsent:
             self.keeper.save(_EXIT_SAVE)
 
     def abandon(self) -> None:
         """In a forked child: the queue is the parent's. Nothing is written, nothing is unlocked."""
-        self._closed = True
-        if self._lock is not None:
-            self._lock.abandon()
+        self.closed = True
+        self._place.abandon()
 
     # -- dead letters --------------------------------------------------------------------------------------------
 
@@ -424,18 +489,20 @@ class Engine:
         wanted = set(ids) or None
 
         def move() -> int:
-            letters = [one for one in self.keeper.letters if wanted is None or one.id in wanted]
-            for letter in letters:
+            count = 0
+            for letter in [one for one in self.keeper.letters if wanted is None or one.id in wanted]:
                 payload = route(letter.target, letter.run, letter.offset, letter.flags, letter.payload)
-                offset = self.queue.append(payload, ROUTED)
-                self._replayed(letter, offset)
-            moved = {(one.id, one.target) for one in letters}
-            self.keeper.letters.take(lambda one: (one.id, one.target) in moved)
-            return len(letters)
+                with self.queue.lock:
+                    self._replayed(letter, self.queue.append_again(payload, ROUTED))
+                self.keeper.letters.take(lambda one, this=letter: one == this)  # type: ignore[misc] # bound now
+                count += 1
+            return count
 
-        count: int = self.keeper.call(move)
-        self._dispatcher.ring()
-        return count
+        try:
+            moved: int = self.keeper.call(move)
+        finally:
+            self._dispatcher.ring()
+        return moved
 
     def _replayed(self, letter: Letter, offset: int) -> None:
         with self.queue.lock:
@@ -478,35 +545,18 @@ class Engine:
                 targets=targets,
             )
 
-    def receipt(self, offset: int, count: int = 1) -> Receipt:
-        """A receipt for records of this engine."""
-        return Receipt(self, offset, count)
 
-
-def _lock_directory(key: str, given: Path | None) -> tuple[DirectoryLock | None, Path | None]:
-    """The directory given by hand, or the first free one of the default ones. None where no disk can be had."""
-    first = given if given is not None else default_directory(key)
-    try:
-        return DirectoryLock(first), first
-    except QueueLockedError:
-        if given is not None and os.getpid() not in _FORKED:
-            raise
-    except OSError as error:
-        log.error("no queue directory at %s (%s): what waits is in memory only", first, error)
-        return None, None
-    for place in numbered(first):
+def _ringing(job: Callable[[], None], bell: Bell) -> Callable[[], None]:
+    def run() -> None:
         try:
-            return DirectoryLock(place), place
-        except QueueLockedError:
-            continue
-        except OSError as error:
-            log.error("no queue directory at %s (%s): what waits is in memory only", place, error)
-            break
-    return None, None
+            job()
+        finally:
+            bell.ring()
+
+    return run
 
 
 _LIVE: weakref.WeakSet[Engine] = weakref.WeakSet()
-_FORKED: set[int] = set()
 
 
 def _save_all_at_exit() -> None:
@@ -515,7 +565,7 @@ def _save_all_at_exit() -> None:
 
 
 def _after_fork() -> None:
-    _FORKED.add(os.getpid())
+    Place.forked = True
     for engine in list(_LIVE):
         engine.abandon()
     _LIVE.clear()

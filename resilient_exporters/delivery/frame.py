@@ -5,8 +5,9 @@ A frame is 8 bytes of head and the payload::
     u32  length of the payload | flags
     u32  crc32(payload) xor the low 32 bits of the record's offset
 
-The offset in the checksum tells a frame from the remains of an earlier lap of the ring, which would be whole but
-for another place. The same bytes go from the ring to disk: nothing is encoded twice.
+The offset in the checksum tells a frame from the remains of an earlier lap of the ring, which would be whole but for
+another place. The same bytes go from the ring to disk: nothing is encoded twice. (Adler-32 would be three times
+cheaper, but lets records pass that damage has pieced together of others like them.)
 """
 
 from __future__ import annotations
@@ -32,8 +33,7 @@ WRAP = 0xFFFF_FFFF
 """In place of a length: the ring goes on at its beginning."""
 
 _LOW = 0xFFFF_FFFF
-_SEARCH = 1 << 16  # how far past a damaged frame the next whole one is looked for
-_SKIP = 4096  # how many records may be missing in between
+_SEARCH = 1 << 16  # how far past a damaged head the next whole frame is looked for
 
 
 class Frame(NamedTuple):
@@ -50,7 +50,9 @@ def frame(payload: bytes, offset: int, flags: int = 0) -> bytes:
     return HEAD.pack(len(payload) | flags, zlib.crc32(payload) ^ (offset & _LOW)) + payload
 
 
-def scan(data: memoryview, position: int, end: int, offset: int, *, known: int | None = None) -> Iterator[Frame]:
+def scan(
+    data: memoryview, position: int, end: int, offset: int, *, known: int | None = None, lost: int = 0
+) -> Iterator[Frame]:
     """Walk the whole frames of ``data[position:end]``, the first of which should be the record ``offset``.
 
     A damaged frame is stepped over: by its own length where the next frame proves that right, else by looking for
@@ -59,6 +61,7 @@ def scan(data: memoryview, position: int, end: int, offset: int, *, known: int |
     Args:
         known: up to where frames are known to have been; damage is only searched past before it. Where the data
             just ends (the fresh end of a ring) there is nothing to look for.
+        lost: bytes of damage just before ``position``, which the caller stepped over.
     """
     known = end if known is None else known
     unpack, crc32 = HEAD.unpack_from, zlib.crc32
@@ -72,21 +75,59 @@ def scan(data: memoryview, position: int, end: int, offset: int, *, known: int |
             yield Frame(offset, word & FLAGS, start, stop)
             position, offset = stop, offset + 1
             continue
-        found = _next_whole(data, position, min(known, end), offset) if position < known else None
+        found = _behind(data, position, end, offset)
+        if found is None and position < known:
+            found = _next_whole(data, position, min(known, end), offset, lost)
         if found is None:
             return
         position, offset = found
 
 
-def _next_whole(data: memoryview, position: int, end: int, offset: int) -> tuple[int, int] | None:
-    for candidate in range(position, min(position + _SEARCH, end - HEAD_SIZE + 1)):
+def _behind(data: memoryview, position: int, end: int, offset: int) -> tuple[int, int] | None:
+    """Where the frame behind a damaged one begins, if the length of that is right: a whole ``offset + 1`` proves it."""
+    stop = position + HEAD_SIZE + (HEAD.unpack_from(data, position)[0] & LENGTH)
+    return (stop, offset + 1) if _is_whole(data, stop, end, offset + 1) else None
+
+
+def _next_whole(data: memoryview, position: int, end: int, offset: int, lost: int) -> tuple[int, int] | None:
+    """Look byte by byte for a frame whose checksum fits a later offset.
+
+    So many places are tried that one fitting checksum is not beyond chance: there must be as many bytes before it as
+    the missing frames take at least, and a whole frame (or the end) behind it.
+    """
+    # A flip in a checksum makes a frame look like one of another offset: the damaged one itself is no candidate.
+    for candidate in range(position if lost else position + HEAD_SIZE, min(position + _SEARCH, end - HEAD_SIZE + 1)):
         word, check = HEAD.unpack_from(data, candidate)
         stop = candidate + HEAD_SIZE + (word & LENGTH)
         if stop > end or not word or word == WRAP:
             continue
+        if stop - candidate > _SEARCH and not _may_begin(data, stop, end):
+            continue  # spares the checksum of megabytes at places where nothing begins
         ahead = (check ^ zlib.crc32(data[candidate + HEAD_SIZE : stop]) ^ (offset & _LOW)) & _LOW
         # The xor of both offsets' low bits; a small step ahead must give back exactly this pattern.
         later = offset ^ ahead
-        if offset < later <= offset + _SKIP:
+        missing = later - offset
+        if 1 <= missing <= max(1, (lost + candidate - position) // HEAD_SIZE) and (
+            _ends(data, stop, end) or _is_whole(data, stop, end, later + 1)
+        ):
             return candidate, later
     return None
+
+
+def _is_whole(data: memoryview, position: int, end: int, offset: int) -> bool:
+    if position + HEAD_SIZE > end:
+        return False
+    word, check = HEAD.unpack_from(data, position)
+    start = position + HEAD_SIZE
+    stop = start + (word & LENGTH)
+    return bool(word) and stop <= end and zlib.crc32(data[start:stop]) ^ (offset & _LOW) == check
+
+
+def _ends(data: memoryview, position: int, end: int) -> bool:
+    return position + HEAD_SIZE > end or HEAD.unpack_from(data, position)[0] == WRAP
+
+
+def _may_begin(data: memoryview, position: int, end: int) -> bool:
+    return _ends(data, position, end) or (
+        position + HEAD_SIZE + (HEAD.unpack_from(data, position)[0] & LENGTH) <= end
+    )

@@ -33,7 +33,7 @@ class Keeper:
 
     Args:
         queue: the queue in memory.
-        spool: the disk; None where there is none: then only dead letters are kept, in memory.
+        spool: the disk.
         guard: watches disk and memory.
         clock: the machine's clocks.
         listener: told when the disk fails or works again, and of letters dropped.
@@ -44,10 +44,11 @@ class Keeper:
         written: bytes of rows written.
         disk_bytes: of the directory, at the last write.
         late: saves that were later than promised.
+        progress: called when dead letters were kept.
     """
 
     def __init__(
-        self, queue: Queue, spool: Spool | None, guard: ResourceGuard, clock: Clock, listener: Listener, name: str
+        self, queue: Queue, spool: Spool, guard: ResourceGuard, clock: Clock, listener: Listener, name: str
     ) -> None:
         self.queue = queue
         self.trouble: str | None = None
@@ -73,17 +74,25 @@ class Keeper:
         self._quarantined = 0
         self._stale = False
         self._joined = False
+        self._failure: Exception | None = None
+        self.progress: Callable[[], None] = queue.wake
         self.letters = DeadLetters(spool, queue.settings.max_dead, self._letters_dropped)
         self.thread = threading.Thread(target=self._work, name=f"{name}-keeper", daemon=True)
 
     # -- called by others ----------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the thread and wait until what is on disk is part of the queue."""
+        """Start the thread and wait until what is on disk is part of the queue.
+
+        Raises:
+            InvalidConfigError: it was written by a newer version.
+        """
         self.queue.save_soon = self.save_soon
         self.queue.stock.load_soon = self._bell.ring
         self.thread.start()
         self.attached.wait()
+        if self._failure is not None:
+            raise self._failure
 
     def save_soon(self) -> None:
         """Save what is not on disk, at the next opportunity."""
@@ -105,9 +114,6 @@ class Keeper:
         return self._wait_saved(offset + 1, timeout)
 
     def _wait_saved(self, until: int, timeout: float | None) -> bool:
-        if self._spool is None:
-            with self.queue.lock:
-                return self.queue.first_unsaved() >= until and not self.queue.open_count
         bell = Bell()
         with self.queue.lock:
             self.queue.seal()
@@ -162,7 +168,8 @@ class Keeper:
         """Write what is due a last time and end the thread. Returns whether it ended in time."""
         self._stopping = True
         self._bell.ring()
-        self.thread.join(timeout)
+        if self.thread.ident is not None:
+            self.thread.join(timeout)
         return not self.thread.is_alive()
 
     # -- the thread ----------------------------------------------------------------------------------------------
@@ -170,6 +177,9 @@ class Keeper:
     def _work(self) -> None:
         try:
             self._open()
+        except Exception as error:  # noqa: BLE001 - raised again by start(), where the user sees it
+            self._failure = error
+            return
         finally:
             self.attached.set()
         while True:
@@ -185,8 +195,6 @@ class Keeper:
         self._close()
 
     def _open(self) -> None:
-        if self._spool is None:
-            return
         try:
             if self._spool.exists:
                 self._spool.open()
@@ -200,7 +208,6 @@ class Keeper:
             self._fails(error)
 
     def _attach(self, *, late: bool) -> None:
-        assert self._spool is not None  # noqa: S101 - the callers have looked
         keys, letters = self._spool.keys()
         kept = decode_state(self._spool.get(STATE))
         attach(self.queue, keys, kept, late=late)
@@ -219,9 +226,6 @@ class Keeper:
             self._guarded = now
             self._guard.look()
             self.queue.pressed = self._guard.memory_low
-        if self._spool is None:
-            self._bury()
-            return None
         if self._retry_at is not None and now < self._retry_at and not self._stopping:
             return self._retry_at - now
         try:
@@ -268,7 +272,6 @@ class Keeper:
     # -- loading -------------------------------------------------------------------------------------------------
 
     def _load(self) -> None:
-        assert self._spool is not None  # noqa: S101 - see _turn
         while True:
             with self.queue.lock:
                 key = next(iter(self.queue.stock.wanted), None)
@@ -287,7 +290,6 @@ class Keeper:
     # -- saving --------------------------------------------------------------------------------------------------
 
     def _save_all(self) -> None:
-        assert self._spool is not None  # noqa: S101 - see _turn
         while True:
             born = self.queue.oldest_unsaved()
             gathered = self.queue.gather(self._spool.transaction_bytes)
@@ -315,7 +317,6 @@ class Keeper:
 
     def _make_room(self, sizes: list[int]) -> bool:
         """Whether rows of these sizes fit the bounds; drops the oldest rows to make it so, if that is the policy."""
-        assert self._spool is not None  # noqa: S101 - see _turn
         while not self._spool.fits(sizes, self._guard.growth()):
             if self.queue.stock.freed:
                 self._write({}, [])
@@ -326,7 +327,6 @@ class Keeper:
 
     def _write(self, puts: dict[int, bytes], deletes: list[int]) -> None:
         """One transaction: rows in, superfluous rows out, and the cursors as they stand."""
-        assert self._spool is not None  # noqa: S101 - see _turn
         with self.queue.lock:
             freed = self.queue.stock.freed
             self.queue.stock.freed = []
@@ -344,7 +344,6 @@ class Keeper:
 
     def _tidy(self, now: float) -> float | None:
         """Delete superfluous rows and note the cursors, at most once in a while; nothing where nothing is on disk."""
-        assert self._spool is not None  # noqa: S101 - see _turn
         with self.queue.lock:
             freed = bool(self.queue.stock.freed)
             rows_left = bool(self.queue.stock.index) or any(b.key is not None for b in self.queue.stock.blocks)
@@ -370,7 +369,7 @@ class Keeper:
 
     def write_row(self, key: int, row: bytes) -> bool:
         """In the keeper's thread: write one row now. False if the disk does not take it."""
-        if self._spool is None or self._blind:
+        if self._blind:
             return False
         try:
             self._spool.open()
@@ -395,6 +394,16 @@ class Keeper:
                 if not self.queue.settings.max_dead:
                     self._letters_dropped(letters)
             self.queue.wake()
+            self.progress()
+
+    def count_letters(self) -> None:
+        """At the start: a crash may have come between a letter and the cursor that counts it. The letters are right."""
+        with self.queue.lock:
+            for cursor in self.queue.cursors.values():
+                more = self.letters.count(cursor.identity) - cursor.dead
+                cursor.dead += more
+                cursor.excluded -= more
+                self.queue.keep_cursor(cursor)
 
     def _letters_dropped(self, letters: list[Letter]) -> None:
         with self.queue.lock:
@@ -409,7 +418,6 @@ class Keeper:
 
     def _rescue(self, error: SpoolDamaged, *, late: bool) -> None:
         """Put a fresh database in the place of a damaged one, with every row that can still be read."""
-        assert self._spool is not None  # noqa: S101 - see _turn
         log.error("the queue's database is damaged: %s", error)
         try:
             aside = self._spool.set_aside()
@@ -434,7 +442,6 @@ class Keeper:
             self._fails(SpoolUnavailable(str(failure)))
 
     def _salvage(self, aside: Path) -> set[int]:
-        assert self._spool is not None  # noqa: S101 - see _turn
         found: set[int] = set()
         part: dict[int, bytes] = {}
         size = 0
@@ -450,8 +457,6 @@ class Keeper:
         return found
 
     def _close(self) -> None:
-        if self._spool is None:
-            return
         try:
             self._spool.close()
         except (SpoolUnavailable, SpoolDamaged) as error:

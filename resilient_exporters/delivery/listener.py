@@ -49,16 +49,21 @@ class Listeners(Listener):
                 log.exception("%s.%s failed", type(listener).__name__, call)
 
     def state_changed(self, target: str, state: str, reason: str) -> None:
+        """Tell all of them."""
         self._tell("state_changed", target, state, reason)
 
     def delivered(self, target: str, records: int, seconds: float) -> None:
+        """Tell all of them."""
         self._tell("delivered", target, records, seconds)
 
     def dropped(self, target: str | None, records: int, reason: str) -> None:
+        """Tell all of them."""
         self._tell("dropped", target, records, reason)
 
     def dead_lettered(self, target: str, record_id: str, reason: str) -> None:
+        """Tell all of them."""
         self._tell("dead_lettered", target, record_id, reason)
 
     def disk_changed(self, trouble: str | None) -> None:
+        """Tell all of them."""
         self._tell("disk_changed", trouble)

@@ -26,10 +26,12 @@ from resilient_exporters.delivery.spool import key_of, span_of
 from resilient_exporters.delivery.stock import SAVING, Stock
 from resilient_exporters.errors import ClosedError, QueueFullError
 
-__all__ = ["Piece", "Queue", "QueueState", "RingState", "Taken"]
+__all__ = ["VERSION", "Piece", "Queue", "QueueState", "RingState", "Taken"]
 
 log = logging.getLogger("resilient_exporters")
 
+VERSION = 1
+"""Format of the state row and of the blocks. A newer one is left alone."""
 _LOW = 0xFFFF_FFFF
 _RANGES_IN_SLOT = 40
 _JOIN_BELOW = 4096  # raw bytes up to which a saved row is rewritten together with what came after it
@@ -92,6 +94,7 @@ class Queue:
         stock: the sealed blocks.
         limbo: offsets of records too large for the ring, on their way to disk.
         large: takes the records that are larger than a quarter of the ring.
+        begun: called, under the lock, by the first record of a block.
         wake, save_soon: called when there is something to dispatch or to save.
         on_drop: called with start, stop and reason of every drop, under the lock.
         alert: the next record that begins a block is to wake the dispatcher; else something is on its way anyway.
@@ -108,6 +111,7 @@ class Queue:
         self.stock = Stock()
         self.limbo = IntervalSet()
         self.wake: Callable[[], None] = _nothing
+        self.begun: Callable[[], None] = _nothing
         self.save_soon: Callable[[], None] = _nothing
         self.on_drop: Callable[[int, int, str], None] = _nothing_of
         self.closed = False
@@ -166,9 +170,23 @@ class Queue:
         with self.lock:
             return self._append_slowly(payload, flags)
 
-    def _append_slowly(self, payload: bytes, flags: int) -> int:
+    def append_again(self, payload: bytes, flags: int) -> int:
+        """Take a record that was accepted before (a dead letter): the bounds on new ones do not hold for it.
+
+        Raises:
+            QueueFullError: there is no room in memory just now.
+        """
+        with self.lock:
+            return self._append_slowly(payload, flags, again=True)
+
+    def _append_slowly(self, payload: bytes, flags: int, *, again: bool = False) -> int:
         """Append where the open block is full, or the ring, or the queue."""
-        if not self._make_room(HEAD_SIZE + len(payload)):
+        size = HEAD_SIZE + len(payload)
+        if again:
+            self.seal()
+            if not self._has_room(size, again=True):
+                raise QueueFullError(None, "no room in memory just now: try again when less waits")
+        elif not self._make_room(size):
             for cursor in self.cursors.values():
                 if cursor.left is None:
                     cursor.refuse("overflow")
@@ -176,30 +194,42 @@ class Queue:
             self.on_drop(-1, 0, "overflow")
             return -1
         start, offset = self._mark
-        self.ring.memory[start : start + HEAD_SIZE + len(payload)] = frame(payload, offset, flags)
-        self._mark = (start + HEAD_SIZE + len(payload), offset + 1)
+        self._memory[start : start + size] = frame(payload, offset, flags)
+        self._mark = (start + size, offset + 1)
         self._begin()
         return offset
 
-    def reserve(self, count: int, flags: int = ELSEWHERE) -> int:
+    def reserve(self, count: int, *, again: bool = False) -> int:
         """Offsets for records that never were in the ring and are being saved as a block of their own.
 
         They are in ``limbo`` until ``placed``. -1 if they were dropped, as ``append`` says.
+
+        Args:
+            count: how many.
+            again: they were accepted before (by a queue that is adopted), so bounds on new ones do not hold.
+
+        Raises:
+            ClosedError, QueueFullError
         """
         with self.lock:
-            first = -1
-            for _ in range(count):
-                self.seal()
-                offset = self._append_slowly(b"", flags)
-                if offset < 0:
-                    break
-                first = offset if first < 0 else first
-                self._open, self._open_first = self._mark
-                self._fresh = True
-            if first >= 0:
-                self.limbo.add(first, first + count)
-            self._bound()
-            self.keep_ring()
+            first, made = -1, 0
+            try:
+                while made < count:
+                    self.seal()
+                    offset = self._append_slowly(b"", ELSEWHERE, again=again)
+                    if offset < 0:
+                        break
+                    first = offset if first < 0 else first
+                    made += 1
+                    self._open, self._open_first = self._mark
+                    self._fresh = True
+            finally:
+                if first >= 0:
+                    self.limbo.add(first, first + made)
+                    self._bound()
+                    self.keep_ring()
+                    if made < count:
+                        self.placed(first, made, done=False)
             return first
 
     def placed(self, first: int, count: int = 1, *, done: bool) -> None:
@@ -233,6 +263,7 @@ class Queue:
     def _begin(self) -> None:
         self._fresh = False
         self.born = self.clock.now()
+        self.begun()
         if self.alert:
             self.alert = False
             self.wake()
@@ -270,10 +301,10 @@ class Queue:
                 raise QueueFullError(None, f"{self._full_text()}; waited {self.settings.full_timeout:g} s")
             self._door.wait(None if deadline is None else deadline - now)
 
-    def _has_room(self, size: int) -> bool:
+    def _has_room(self, size: int, *, again: bool = False) -> bool:
         """Whether a frame fits; wraps, and lets go of blocks that are on disk, to make it so."""
         most = self.settings.max_records
-        if most is not None and self.following - self.low() >= most:
+        if most is not None and not again and self.following - self.low() >= most:
             return False
         while True:
             start = self._mark[0]
@@ -543,7 +574,7 @@ class Queue:
             cursors = [cursor.state() for cursor in self.cursors.values()]
             unsaved = self.stock.unsaved()
             following = self._open_first if unsaved is None else unsaved.first
-            return _encode(QueueState(1, self.ring.run, following, self.clock.state, cursors))
+            return _encode(QueueState(VERSION, self.ring.run, following, self.clock.state, cursors))
 
     def settle_in(self) -> None:
         """After a start: let go of what was settled, and note where everything stands now."""

@@ -10,6 +10,7 @@ import msgspec
 
 from resilient_exporters.delivery.clock import Bell
 from resilient_exporters.errors import TimeoutError as ResilientTimeoutError
+from resilient_exporters.units import parse_seconds
 
 if TYPE_CHECKING:
     from resilient_exporters.delivery.engine import Engine
@@ -41,21 +42,20 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
 
     _engine: Any
     _offset: int
-    _count: int = 1
+    _others: tuple[int, ...] = ()
+
+    @property
+    def _offsets(self) -> tuple[int, ...]:
+        return (self._offset, *self._others)
 
     @property
     def id(self) -> str | None:
         """Id of the (first) record, as the targets see it; None if it was dropped as the newest of a full queue."""
         return None if self._offset < 0 else self._engine.id_of(self._offset)
 
-    @property
-    def _stop(self) -> int:
-        return self._offset + self._count
-
     def done(self) -> bool:
         """Whether every target has settled it: delivered, refused or dropped."""
-        engine: Engine = self._engine
-        return self._offset < 0 or engine.settled(self._offset, self._stop)
+        return bool(self._engine.settled(self._offsets))
 
     def result(self, timeout: float | None = None) -> ExportResult:
         """Wait until every target has settled it.
@@ -68,11 +68,15 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
             them were delivered, to all targets.
 
         Raises:
-            TimeoutError: it is not settled yet.
+            TimeoutError: it is not settled yet, or the exporter was closed before it was.
         """
-        if not self._wait(self.done, timeout):
-            raise ResilientTimeoutError(None, f"record {self.id} is not settled after {timeout} s; it still waits")
+        if not self._wait(self.done, parse_seconds(timeout, "timeout", none_ok=True)):
+            raise self._unsettled(timeout)
         return self._result()
+
+    def _unsettled(self, timeout: float | None) -> ResilientTimeoutError:
+        when = "when the exporter was closed" if self._engine.closed else f"after {timeout} s"
+        return ResilientTimeoutError(None, f"record {self.id} was not settled {when}; it still waits")
 
     @property
     def returned(self) -> Any:
@@ -87,21 +91,16 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
     @property
     def reason(self) -> str:
         """Why it was dropped or refused; "" if it was not."""
-        if self._offset < 0:
-            return "overflow"
         engine: Engine = self._engine
-        reasons = (engine.verdict(target, self._offset, self._stop).reason for target in engine.targets)
+        reasons = (engine.verdict(target, self._offsets).reason for target in engine.targets)
         return next((reason for reason in reasons if reason), "")
 
     @property
     def targets(self) -> Mapping[str, ExportResult]:
         """The result of each target by name, as far as it is known now."""
         engine: Engine = self._engine
-        if self._offset < 0:
-            return {target.name: ExportResult(None, False) for target in engine.targets}
-        return {
-            target.name: ExportResult(*engine.verdict(target, self._offset, self._stop)[:2]) for target in engine.targets
-        }
+        verdicts = ((target.name, engine.verdict(target, self._offsets)) for target in engine.targets)
+        return {name: ExportResult(verdict.returned, verdict.successful) for name, verdict in verdicts}
 
     def __iter__(self) -> Iterator[Any]:
         result = self._first()
@@ -125,7 +124,7 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
             future: asyncio.Future[None] = loop.create_future()
 
             def tell() -> None:
-                if self.done():
+                if self.done() or self._engine.closed:
                     self._engine.unwatch(tell)
                     loop.call_soon_threadsafe(_finish, future)
 
@@ -136,12 +135,13 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
                 yield from future
             finally:
                 self._engine.unwatch(tell)
+            if not self.done():
+                raise self._unsettled(None)
         return self._result()
 
     def _first(self) -> ExportResult:
         engine: Engine = self._engine
-        if self._offset >= 0:
-            self._wait(lambda: engine.tried(self._offset, self._stop), engine.patience)
+        self._wait(lambda: engine.tried(self._offsets), engine.patience)
         return self._result()
 
     def _result(self) -> ExportResult:
@@ -162,7 +162,7 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
             engine.unwatch(bell.ring)
 
     def __repr__(self) -> str:
-        return f"Receipt({self.id}{'' if self._count == 1 else f', {self._count} records'})"
+        return f"Receipt({self.id}{f' and {len(self._others)} more' if self._others else ''})"
 
 
 def _finish(future: asyncio.Future[None]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import secrets
 from array import array
+from bisect import bisect_left
+from typing import Any
 
 import msgspec
 
@@ -13,9 +15,10 @@ from resilient_exporters.delivery.clock import QueueClock
 from resilient_exporters.delivery.cursor import Cursor
 from resilient_exporters.delivery.frame import ELSEWHERE, HEAD_SIZE, Frame
 from resilient_exporters.delivery.interval import IntervalSet
-from resilient_exporters.delivery.queue import Queue, QueueState, RingState
+from resilient_exporters.delivery.queue import VERSION, Queue, QueueState, RingState
 from resilient_exporters.delivery.ring import SLOTS
-from resilient_exporters.delivery.spool import span_of
+from resilient_exporters.delivery.spool import key_of, span_of
+from resilient_exporters.errors import InvalidConfigError
 
 __all__ = ["attach", "begin_blind", "decode_state", "take_over"]
 
@@ -25,12 +28,23 @@ _BLIND = 1 << 41  # where offsets begin while the disk cannot tell which were gi
 
 
 def decode_state(row: bytes | None) -> QueueState | None:
-    """The state row of a spool; None if there is none, or it cannot be read."""
+    """The state row of a spool; None if there is none, or it cannot be read.
+
+    Raises:
+        InvalidConfigError: it was written by a newer version.
+    """
     if row is None:
         return None
     try:
+        version = _decode_version(row)[0]
+        if type(version) is int and version > VERSION:
+            raise InvalidConfigError(
+                None,
+                f"this queue was written by a newer version (format {version}, this one reads {VERSION}): "
+                "upgrade resilient_exporters, or give another directory",
+            )
         return _decode_state(row)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, IndexError, TypeError) as error:
         log.error("the cursors on disk cannot be read (%s): what waits there is delivered again", error)
         return None
 
@@ -38,13 +52,11 @@ def decode_state(row: bytes | None) -> QueueState | None:
 def take_over(queue: Queue) -> None:
     """Find again what an earlier process left in the ring: its frames, its cursors, its clock."""
     ring = queue.ring
-    raw = None if ring.fresh else ring.read_slot(0)
-    if raw is None:
+    if ring.fresh:
         return
-    try:
-        kept = _decode_ring(raw)
-    except msgspec.MsgspecError as error:
-        log.error("the ring cannot be read (%s): it starts empty", error)
+    kept = _ring_state(ring.read_slot(0))
+    if kept is None:
+        ring.start_over()
         return
     with queue.lock:
         queue.clock = QueueClock(queue.clock.clock, kept.clock)
@@ -64,15 +76,22 @@ def take_over(queue: Queue) -> None:
         _rebuild(queue, kept, frames)
 
 
+def _ring_state(raw: bytes | None) -> RingState | None:
+    try:
+        return _decode_ring(raw or b"")
+    except msgspec.MsgspecError as error:
+        log.error("the ring cannot be read (%s): it starts empty", error)
+        return None
+
+
 def _rebuild(queue: Queue, kept: RingState, frames: list[Frame]) -> None:
-    blocks, expected, tail, wrapped = queue.stock.blocks, kept.offset, kept.head, False
+    blocks, expected, tail = queue.stock.blocks, kept.offset, kept.head
     now, damaged = queue.clock.now(), []
     most, most_bytes = queue.settings.batch_records, queue.settings.batch_bytes
     for item in frames:
         if item.offset > expected:
             damaged.append((expected, item.offset))
         start = item.start - HEAD_SIZE
-        wrapped |= item.stop <= tail
         last = blocks[-1] if blocks else None
         follows = last is not None and last.stop == start and last.end == item.offset
         tail, expected = item.stop, item.offset + 1
@@ -85,9 +104,9 @@ def _rebuild(queue: Queue, kept: RingState, frames: list[Frame]) -> None:
             blocks.append(Block(item.offset, 1, queue.ring.run, start, item.stop, now, now))
     if kept.following > expected:
         damaged.append((expected, kept.following))
-        expected, tail, wrapped = kept.following, kept.sealed, kept.sealed <= kept.head and bool(blocks)
+        expected, tail = kept.following, kept.sealed
     head = blocks[0].start if blocks else tail
-    queue.start_at(tail, expected, head=head, wrapped=wrapped and bool(blocks))
+    queue.start_at(tail, expected, head=head, wrapped=tail < head)
     queue.damaged = damaged
 
 
@@ -116,6 +135,8 @@ def attach(queue: Queue, keys: array[int], kept: QueueState | None, *, late: boo
                 present = queue.cursors.setdefault(cursor.identity, cursor)
                 if present is not cursor:
                     present.merge(cursor, end)
+                elif cursor.left is None:
+                    cursor.left = end  # its target was not there when this process started
         elif queue.ring.fresh or queue.following < end:
             if not queue.ring.fresh:
                 log.warning("the ring is older than the disk: what waits in both is delivered again")
@@ -133,7 +154,13 @@ def attach(queue: Queue, keys: array[int], kept: QueueState | None, *, late: boo
         for key in keys:
             held.add(*span_of(key))
         queue.stock.blocks[:] = [block for block in queue.stock.blocks if not held.covers(block.first, block.end)]
-        queue.stock.index.extend(keys)
+        within: set[int] = set()
+        for block in queue.stock.blocks:
+            # The ring cut its blocks anew: rows that lie within one are part of it, and go once it is saved.
+            near = keys[bisect_left(keys, key_of(block.first, 0)) : bisect_left(keys, key_of(block.end, 0))]
+            block.replaces.extend(key for key in near if span_of(key)[1] <= block.end)
+            within.update(block.replaces)
+        queue.stock.index.extend(key for key in keys if key not in within)
 
 
 def _restore(state: bytes) -> Cursor | None:
@@ -144,5 +171,6 @@ def _restore(state: bytes) -> Cursor | None:
         return None
 
 
+_decode_version = msgspec.msgpack.Decoder(list[Any]).decode
 _decode_state = msgspec.msgpack.Decoder(QueueState).decode
 _decode_ring = msgspec.msgpack.Decoder(RingState).decode

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from resilient_exporters.delivery.frame import FLAGS, HEAD, HEAD_SIZE, LENGTH, WRAP, Frame, scan
 
-__all__ = ["SLOT_SIZE", "SLOTS", "Ring", "ring_path"]
+__all__ = ["SLOTS", "SLOT_SIZE", "Ring", "ring_path"]
 
 log = logging.getLogger("resilient_exporters")
 
@@ -36,6 +36,7 @@ SLOT_SIZE = 1024
 _SLOT_HEAD = struct.Struct("<IHQ")
 _SLOTS_AT = 4096
 _BASE = 73_728  # 4096 + 33 pairs of 1024, rounded up to a page
+_CHUNK = 1 << 20
 _SHM = Path("/dev/shm")  # noqa: S108 - tmpfs is the point; owner, links and header are checked before use
 
 
@@ -115,6 +116,15 @@ class Ring:
         self.memory[at : at + 2 * SLOT_SIZE] = bytes(2 * SLOT_SIZE)
         self._numbers[index] = 0
 
+    def start_over(self) -> None:
+        """Forget everything: the next records must not get ids that were given before."""
+        self.run = secrets.token_bytes(8)
+        self.fresh = True
+        self._numbers = [0] * SLOTS
+        for at in range(_SLOTS_AT, len(self.memory), _CHUNK):
+            self.memory[at : at + _CHUNK] = bytes(min(_CHUNK, len(self.memory) - at))
+        self.memory[: _IDENTITY.size] = self._identity()
+
     # -- frames ------------------------------------------------------------------------------------------------
 
     def frames(self, position: int, offset: int, known: tuple[int, int]) -> list[Frame]:
@@ -125,18 +135,28 @@ class Ring:
             known: position and next offset up to which frames are known to have been written; damage before it is
                 stepped over, behind it the first frame that does not fit is the end.
         """
+        tail, following = known
+        with memoryview(self.memory) as view:
+            found = self._walk(view, position, offset, known)
+            if (found[-1].offset + 1 if found else offset) < following:
+                # Damage hides the rest of what was known: what came after it begins at a place that is known too.
+                found.extend(self._walk(view, tail, following, known))
+        return found
+
+    def _walk(self, view: memoryview, position: int, offset: int, known: tuple[int, int]) -> list[Frame]:
         found: list[Frame] = []
         tail, following = known
         wrapped = following > offset and tail <= position
-        with memoryview(self.memory) as view:
-            for until in (self.end if wrapped else tail, tail):
-                found.extend(scan(view, position, self.end, offset, known=until if following > offset else position))
-                if found:
-                    position, offset = found[-1].stop, found[-1].offset + 1
-                ends = self.end - position < HEAD_SIZE or HEAD.unpack_from(view, position)[0] == WRAP
-                if not (ends or wrapped):
-                    break
-                position, wrapped = self.base, False
+        lost = 0
+        for until in (self.end if wrapped else tail, tail):
+            until = until if following > offset else position
+            found.extend(scan(view, position, self.end, offset, known=until, lost=lost))
+            if found:
+                position, offset = found[-1].stop, found[-1].offset + 1
+            ends = self.end - position < HEAD_SIZE or HEAD.unpack_from(view, position)[0] == WRAP
+            if not (ends or wrapped):
+                break
+            lost, position, wrapped = self.end - position, self.base, False
         return found
 
     def wrap(self, position: int) -> None:
@@ -169,13 +189,17 @@ class Ring:
             known = self._identify(head, info.st_size)
             if not known and head.strip(b"\0"):
                 handle = self._set_aside(path, handle, flags)
+            # Before the size: a kill in between must not leave an identity that does not fit the file.
+            os.pwrite(handle, self._identity(), 0)
             os.posix_fallocate(handle, 0, _BASE + self.capacity)  # a full tmpfs says so here, not by SIGBUS later
             self.memory = mmap.mmap(handle, _BASE + self.capacity)
         finally:
             os.close(handle)
         self.fresh = not known
+
+    def _identity(self) -> bytes:
         identity = _IDENTITY.pack(_MAGIC, _VERSION, self.capacity, self.run, self._digest, 0)[:-4]
-        self.memory[: _IDENTITY.size] = identity + struct.pack("<I", zlib.crc32(identity))
+        return identity + struct.pack("<I", zlib.crc32(identity))
 
     def _identify(self, head: bytes, size: int) -> bool:
         if len(head) < _IDENTITY.size:
@@ -194,9 +218,10 @@ class Ring:
     def _set_aside(self, path: Path, handle: int, flags: int) -> int:
         aside = path.with_suffix(f".{secrets.token_hex(4)}.damaged")
         log.warning("ring %s is not one of this queue or is damaged: set aside as %s", path, aside.name)
-        os.close(handle)
         path.rename(aside)
-        return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        fresh = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        os.close(handle)
+        return fresh
 
 
 def _digest(directory: Path) -> bytes:

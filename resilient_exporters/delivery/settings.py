@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from datetime import timedelta
@@ -72,29 +73,26 @@ class Settings:
         Raises:
             InvalidConfigError: naming the option, its value and what would be right.
         """
-        memory = parse_size(max_memory, "max_memory")
-        if memory < _SMALLEST_MEMORY:
-            raise InvalidConfigError(None, f'max_memory={max_memory!r} is too little: at least "64 kB"')
-        disk = parse_size(max_disk, "max_disk")
-        if disk < _SMALLEST_DISK:
-            raise InvalidConfigError(None, f'max_disk={max_disk!r} is too little: at least "256 kB"')
+        window = parse_seconds(loss_window, "loss_window", none_ok=True)
+        if window is not None and not math.isfinite(window):
+            raise InvalidConfigError(None, "loss_window=inf promises nothing: give seconds, or None for memory only")
         batch = parse_count(batch_records, "batch_records")
-        if batch is None or batch > _MOST_RECORDS:
+        if batch > _MOST_RECORDS:
             raise InvalidConfigError(None, f"batch_records={batch_records!r} is too much: at most {_MOST_RECORDS}")
         for name, value in (("manual_reexport", manual), ("save_unsent_data", save_unsent)):
             if not isinstance(value, bool):
                 raise InvalidConfigError(None, f"{name}={value!r} is no bool: give True or False")
         return cls(
-            loss_window=parse_seconds(loss_window, "loss_window", none_ok=True),
+            loss_window=window,
             max_records=parse_count(max_records, "max_records", none_ok=True),
-            max_memory=memory,
-            max_disk=disk,
+            max_memory=_at_least(parse_size(max_memory, "max_memory"), _SMALLEST_MEMORY, "max_memory", max_memory),
+            max_disk=_at_least(parse_size(max_disk, "max_disk"), _SMALLEST_DISK, "max_disk", max_disk),
             min_free_disk=parse_size(min_free_disk, "min_free_disk"),
             max_age=parse_seconds(max_age, "max_age", none_ok=True, zero_ok=False),
             on_full=parse_choice(on_full, "on_full", ON_FULL),
             full_timeout=parse_seconds(full_timeout, "full_timeout", none_ok=True),
             batch_records=batch,
-            batch_bytes=max(1, parse_size(batch_bytes, "batch_bytes")),
+            batch_bytes=_at_least(parse_size(batch_bytes, "batch_bytes"), 1, "batch_bytes", batch_bytes),
             linger=parse_seconds(linger, "linger") or 0.0,
             retry=RetryPolicy.parse(retry),
             manual=manual,
@@ -104,6 +102,12 @@ class Settings:
             save_unsent=save_unsent,
             directory=None if directory is None else check_directory(directory),
         )
+
+
+def _at_least(size: int, least: int, option: str, given: object) -> int:
+    if size < least:
+        raise InvalidConfigError(None, f"{option}={given!r} is too little: give at least {least} bytes")
+    return size
 
 
 def check_directory(value: object, option: str = "directory") -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,9 +22,18 @@ from resilient_exporters.delivery.queue import Queue, Taken
 from resilient_exporters.delivery.settings import Settings
 from resilient_exporters.delivery.stats import TargetStats
 
-__all__ = ["Target"]
+__all__ = ["Budget", "Target"]
 
 log = logging.getLogger("resilient_exporters")
+
+class Budget:
+    """How many records a flush may still have delivered, by all targets together."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
 
 _ALONE = 5
 """How often a record fails alone, with an unclear error, before another one is tried behind it."""
@@ -34,7 +44,7 @@ class Target:
     """Delivers a queue's records to one exporter. The queue's lock guards its state; ``run`` is called without.
 
     Args:
-        sink: the exporter.
+        sink: the exporter. Not held here: see ``Engine``.
         cursor: where it stands in the queue.
         queue: the queue.
         concurrency: batches in flight at most, or "auto".
@@ -42,6 +52,13 @@ class Target:
         listener: told of what happens.
         bury: keeps dead letters, then calls back.
         progress: called when an attempt has ended.
+        prepare: applied to each record before it is delivered.
+
+    Attributes:
+        claimed: offsets in flight, or on their way to be dead letters.
+        flying: attempts under way.
+        hung: attempts that were given up and whose threads have not come back.
+        budget: what a flush with ``max_records`` leaves to be delivered.
     """
 
     def __init__(
@@ -57,7 +74,8 @@ class Target:
         progress: Callable[[], None],
         prepare: Callable[[Record], Record] | None = None,
     ) -> None:
-        self.sink = sink
+        self._sink = weakref.ref(sink)
+        self.budget: Budget | None = None
         self.cursor = cursor
         self.history = History()
         self.claimed = IntervalSet()
@@ -86,8 +104,18 @@ class Target:
 
     @property
     def name(self) -> str:
-        """The exporter's name."""
-        return self.sink.name
+        """What it is called in this queue: the exporter's name, with a number where two have the same."""
+        return self.cursor.identity
+
+    @property
+    def sink(self) -> Sink | None:
+        """The exporter, while someone holds it: an exporter that nobody has any more is not kept for our sake."""
+        return self._sink()
+
+    @property
+    def stuck(self) -> bool:
+        """Whether so many calls hang that no further one is made."""
+        return self.hung >= _MOST_HUNG
 
     # -- taking work (under the queue's lock) --------------------------------------------------------------------
 
@@ -95,7 +123,7 @@ class Target:
         """Whether an attempt may begin now, if there is anything to send."""
         if len(self.flying) >= (self.concurrency.level if self.breaker.state == CLOSED else 1):
             return False
-        if self.hung >= _MOST_HUNG or not self.breaker.allows(now):
+        if self.stuck or not self.breaker.allows(now):
             return False
         if self._canary is not None and self.flying:
             return False
@@ -103,16 +131,19 @@ class Target:
 
     def next(self, now: float) -> Attempt | None:
         """The next attempt, if one may begin now."""
-        if not self.ready(now):
+        sink = self.sink
+        if sink is None or not self.ready(now):
             return None
         taken = self._take()
         if taken is None:
             return None
         self.breaker.begin()
         self.claimed.add(taken.start, taken.stop)
+        if self.budget is not None:
+            self.budget.left -= taken.stop - taken.start
         number = 1 + (self._alone[1] if self._alone[0] == taken.start else self.breaker.failures)
         doubtful = sum(b - a for a, b in self._doubtful.gaps(taken.start, taken.stop)) < taken.stop - taken.start
-        attempt = Attempt(taken, number, now, now + (self.sink.timeout or math.inf), doubtful=doubtful)
+        attempt = Attempt(sink, taken, number, now, doubtful=doubtful)
         self.flying.append(attempt)
         self.attempts += 1
         if number > 1:
@@ -123,6 +154,10 @@ class Target:
 
     def _take(self) -> Taken | None:
         most = max(1, self._most)
+        if self.budget is not None:
+            if self.budget.left <= 0:
+                return None
+            most = min(most, self.budget.left)
         claimed = self.claimed
         if self._canary is not None:
             # The suspect is passed over once: whether the target takes what stands behind it is the proof.
@@ -156,7 +191,7 @@ class Target:
             self.hung += 1
             self._connecting = threading.Lock()
             self._connected = False
-            reason = f"TimeoutError: no answer within {self.sink.timeout:g} s"
+            reason = f"TimeoutError: no answer within {attempt.sink.timeout:g} s"
             self._end(attempt, None, Retry(None, reason))
             if self.hung == _MOST_HUNG:
                 log.error("%s: %d calls hang; nothing more is sent until one returns", self.name, self.hung)
@@ -171,7 +206,7 @@ class Target:
         if decoded.records:
             batch = Batch(decoded.records, redelivered=attempt.doubtful, deadline=attempt.deadline)
             lock = self._connecting
-            answer = ask(self.sink, batch, lambda: self._connect(lock), probe=attempt.number > 1)
+            answer = ask(attempt.sink, batch, lambda: self._connect(attempt.sink, lock), probe=attempt.number > 1)
         if self._outage(answer):
             self._disconnect(attempt)
         with self._queue.lock:
@@ -195,10 +230,10 @@ class Target:
                 decoded.refused.append((offset, record, f"{type(error).__name__}: {error}"))
         return decoded._replace(records=records, offsets=offsets)
 
-    def _connect(self, lock: threading.Lock) -> None:
+    def _connect(self, sink: Sink, lock: threading.Lock) -> None:
         with lock:
             if not self._connected or lock is not self._connecting:
-                self.sink.connect()
+                sink.connect()
                 self._connected = True
 
     @staticmethod
@@ -216,9 +251,12 @@ class Target:
         self.disconnect()
 
     def disconnect(self) -> None:
-        """Let the exporter let go of its connection."""
+        """Let the exporter let go of its connection. In a worker thread, as all that concerns it."""
+        sink = self.sink
+        if sink is None:
+            return
         try:
-            self.sink.disconnect()
+            sink.disconnect()
         except Exception as error:  # noqa: BLE001 - the connection is given up in any case
             log.debug("%s: disconnect failed: %s", self.name, error)
 
@@ -440,4 +478,4 @@ def _ranges(offsets: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _weight(answer: object) -> int:
-    return (Split, Unclear, Retry, Hold).index(type(answer))  # type: ignore[arg-type] # one of these four
+    return (Split, Unclear, Retry, Hold).index(type(answer))

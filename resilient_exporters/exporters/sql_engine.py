@@ -166,8 +166,10 @@ class Database:
             if mode not in ("wal", "memory") and self._writable():
                 cursor.execute("PRAGMA journal_mode=WAL")
             cursor.execute(f"PRAGMA synchronous={'FULL' if self._synchronous == 'full' else 'NORMAL'}")
-        finally:
-            cursor.close()
+        except BaseException:
+            connection.close()  # SQLAlchemy forgets a connection whose listener raised
+            raise
+        cursor.close()
 
     def _writable(self) -> bool:
         return self._path is None or not self._path.exists() or os.access(self._path, os.W_OK)

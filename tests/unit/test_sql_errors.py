@@ -69,8 +69,10 @@ class TestErrors:
         exporter.export(batch({"a": 1}))
         exporter.disconnect()
         uri = f"sqlite:///file:{bench.path}?mode=ro&uri=true"
+        reader = SQLExporter(uri, "t")
         with pytest.raises(HoldError, match="writable"):
-            SQLExporter(uri, "t").export(batch({"a": 2}, start=1))
+            reader.export(batch({"a": 2}, start=1))
+        reader.disconnect()
 
     def test_a_file_that_is_no_database_holds(self, tmp_path: Path) -> None:
         path = tmp_path / "x.db"
@@ -103,13 +105,10 @@ class TestErrors:
     def test_a_full_disk_waits(self, bench: Bench) -> None:
         exporter = bench.exporter()
         exporter.export(batch({"a": "x"}))
-        with exporter._database.engine.connect() as connection:
-            raw: Any = connection.connection.dbapi_connection
-            raw.execute("PRAGMA max_page_count=4")
-            exporter._database.close()
-            exporter._database._idle.append(connection)
-            with pytest.raises(RetryableError, match="full"):
-                exporter.export(batch({"a": "x" * 100_000}, start=1))
+        raw: Any = exporter._database._idle[-1].connection.dbapi_connection
+        raw.execute("PRAGMA max_page_count=4")
+        with pytest.raises(RetryableError, match="full"):
+            exporter.export(batch({"a": "x" * 100_000}, start=1))
         assert len(bench.rows()) == 1
 
 

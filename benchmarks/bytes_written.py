@@ -1,0 +1,91 @@
+"""How many bytes does the disk take for a record, by the kernel's count?"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import Bench, Figures, column
+from benchmarks.material import Target, readings
+
+
+def run(bench: Bench) -> None:
+    count = bench.size(200_000, 20_000)
+    seconds = bench.size(20, 2)
+    cases: dict[str, tuple[Any, dict[str, Any]]] = {
+        "outage": (outage, {"count": count}),
+        "outage, no zstandard": (outage, {"count": count, "without": ["zstandard"]}),
+        "healthy, burst": (healthy, {"count": count, "rate": 0}),
+        "healthy, 10000/s": (healthy, {"count": 10_000 * seconds, "rate": 10_000}),
+        "healthy, 100/s": (healthy, {"count": 100 * seconds, "rate": 100}),
+    }
+    rates = (1, 100, 2_000)
+    cases |= {f"outage, {rate}/s": (outage, {"count": rate * seconds, "rate": rate}) for rate in rates}
+    found = bench.measure(cases, repeats=3)
+    start = column(found["outage"], "start")
+    payload = [200.0] * len(start)
+    name = "the payload"
+    for case, text in (("outage", "outage and drain, burst"), ("outage, no zstandard", "the same without zstandard")):
+        bench.row(text, column(found[case], "bytes"), "B/record", beside=(name, payload), most=100)
+        bench.row("  of that for the drain", column(found[case], "drain"), "B/record")
+        bench.row("  rows by the wear meter", column(found[case], "rows"), "B/record")
+    for rate in rates:
+        ours = found[f"outage, {rate}/s"]
+        bench.row(f"outage and drain, {rate}/s", column(ours, "bytes"), "B/record", beside=(name, payload))
+        bench.row("  per second of outage", [rate * value for value in column(ours, "bytes")], "B/s")
+    for case, goal in (("healthy, 100/s", 0), ("healthy, 10000/s", 0), ("healthy, burst", None)):
+        bench.row(case, column(found[case], "bytes"), "B/record", beside=(name, payload), most=goal)
+    bench.row("opening a queue for the first time", start, "B")
+    bench.note("write_bytes of /proc/self/io, from before the queue is made to after close, opening included")
+    bench.note(
+        "a healthy burst is faster than its target: what is more than half of the ring is saved, as it should be"
+    )
+
+
+# In a process of their own:
+
+
+def outage(directory: str, count: int, rate: int = 0) -> Figures:
+    material = readings()
+    before = _written()
+    target = Target(directory, up=False, on_full="block", max_disk="1 GB")
+    target.send(material[0])
+    target.save()
+    start = _written() - before
+    _send(target, count - 1, rate)
+    target.save()
+    middle = _written()
+    target.up = True
+    report = target.flush(600)
+    rows = target.stats().written_bytes
+    target.close()
+    end = _written()
+    if not report.complete or target.taken != count:
+        raise RuntimeError(f"{target.taken} of {count} were delivered")
+    return {"bytes": (end - before) / count, "drain": (end - middle) / count, "rows": rows / count, "start": start}
+
+
+def healthy(directory: str, count: int, rate: int) -> Figures:
+    before = _written()
+    target = Target(directory)
+    _send(target, count, rate)
+    report = target.flush(60)
+    target.close()
+    if not report.complete or target.taken != count:
+        raise RuntimeError(f"{target.taken} of {count} were delivered")
+    return {"bytes": (_written() - before) / count}
+
+
+def _send(target: Target, count: int, rate: int) -> None:
+    material = readings()
+    began = time.perf_counter()
+    for at in range(count):
+        target.send(material[at % len(material)])
+        if rate and (ahead := began + (at + 1) / rate - time.perf_counter()) > 0:
+            time.sleep(ahead)
+
+
+def _written() -> int:
+    figures = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(figures["write_bytes"])

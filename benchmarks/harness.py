@@ -1,0 +1,194 @@
+"""What all benchmarks share: fresh processes, interleaved repeats, medians with their spread, one table, one file."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from resilient_exporters.delivery.ring import ring_path
+
+Figures = dict[str, float]
+
+_ROOT = Path(__file__).parent.parent
+_OUT = _ROOT / "build" / "bench"
+_PATIENCE = 1800
+_WIDTHS = (52, 30, 30, 9, 12)
+
+
+class Bench:
+    """One benchmark: measures in fresh processes and prints a line per figure.
+
+    Args:
+        name: of the file.
+        smoke: few records and one repeat.
+    """
+
+    def __init__(self, name: str, *, smoke: bool) -> None:
+        self.name = name
+        self.smoke = smoke
+        self._rows: list[dict[str, Any]] = []
+        self._samples: dict[str, list[Figures]] = {}
+        self._began = time.monotonic()
+        line = (inspect.getdoc(sys.modules.get(f"benchmarks.{name}")) or "").split("\n")[0]
+        print(f"\n== {name} {line}".rstrip(), flush=True)
+        self._print(("figure", "ours: median (from–to)", "beside: median (from–to)", "ratio", "goal"))
+
+    def size(self, full: int, smoke: int) -> int:
+        """``full``, or ``smoke`` in a smoke run."""
+        return smoke if self.smoke else full
+
+    def measure(
+        self, cases: Mapping[str, tuple[Callable[..., Figures], dict[str, Any]]], repeats: int = 5
+    ) -> dict[str, list[Figures]]:
+        """Run each case in a process of its own, in turns, so that a noisy minute hits all of them.
+
+        Args:
+            cases: by name: a function of a benchmark's module, and its arguments. A function with an argument
+                ``directory`` gets a fresh one on the disk of the repository.
+            repeats: rounds; one in a smoke run.
+        """
+        found: dict[str, list[Figures]] = {name: [] for name in cases}
+        for _ in range(1 if self.smoke else repeats):
+            for name, (function, arguments) in cases.items():
+                found[name].append(run_in_process(function, **arguments))
+        for name, samples in found.items():
+            self._samples.setdefault(name, []).extend(samples)
+        return found
+
+    def row(
+        self,
+        figure: str,
+        ours: Sequence[float],
+        unit: str = "",
+        *,
+        beside: tuple[str, Sequence[float]] | None = None,
+        most: float | None = None,
+        least: float | None = None,
+        of: str = "ours",
+    ) -> None:
+        """Print one figure.
+
+        Args:
+            figure: what it is.
+            ours: the samples.
+            beside: name and samples of the peer or limit; the ratio is the median over the rounds of ours by it.
+            most, least: the goal.
+            of: what the goal is for, "ours" or "ratio".
+        """
+        ratio = None
+        if beside is not None and all(beside[1]):
+            ratio = statistics.median(a / b for a, b in zip(ours, beside[1], strict=True))
+        value = ratio if of == "ratio" else statistics.median(ours)
+        goal, met = "", None
+        if most is not None:
+            goal, met = f"<= {number(most)}", value is not None and value <= most
+        elif least is not None:
+            goal, met = f">= {number(least)}", value is not None and value >= least
+        self._rows.append(
+            {
+                "figure": figure, "unit": unit, "ours": list(ours), "beside": None if beside is None else beside[0],
+                "limit": [] if beside is None else list(beside[1]), "ratio": ratio,
+                "goal": goal, "goal_of": of, "met": met,
+            }
+        )  # fmt: skip
+        self._print(
+            (
+                f"{figure}{f' [{unit}]' if unit else ''}",
+                spread(ours),
+                "" if beside is None else f"{beside[0]} {spread(beside[1])}",
+                "" if ratio is None else f"{ratio:.2f}x",
+                f"{goal}{'x' if of == 'ratio' and goal else ''} {'' if met is None else 'ok' if met else 'MISSED'}",
+            )
+        )
+
+    def note(self, text: str) -> None:
+        """Print a remark, and keep it in the file."""
+        self._rows.append({"note": text})
+        print(f"   {text}", flush=True)
+
+    def finish(self) -> None:
+        """Write the file."""
+        _OUT.mkdir(parents=True, exist_ok=True)
+        path = _OUT / f"{self.name}{'-smoke' if self.smoke else ''}.json"
+        about = {
+            "benchmark": self.name, "smoke": self.smoke, "seconds": time.monotonic() - self._began,
+            "python": platform.python_version(), "machine": platform.machine(), "cpus": os.cpu_count(),
+            "load": os.getloadavg(), "rows": self._rows, "samples": self._samples,
+        }  # fmt: skip
+        path.write_text(json.dumps(about, indent=1) + "\n")
+
+    @staticmethod
+    def _print(cells: Sequence[str]) -> None:
+        print(
+            "   " + "  ".join(cell.ljust(width) for cell, width in zip(cells, _WIDTHS, strict=True)).rstrip(),
+            flush=True,
+        )
+
+
+def run_in_process(function: Callable[..., Figures], **arguments: Any) -> Figures:
+    """Call a function of a benchmark's module in a new process and return what it returns.
+
+    Raises:
+        RuntimeError: the process failed; its errors are on stderr.
+    """
+    directory = None
+    if "directory" in inspect.signature(function).parameters and "directory" not in arguments:
+        directory = fresh_directory()
+        arguments["directory"] = str(directory)
+    target = f"{inspect.getmodule(function).__name__}:{function.__name__}"  # type: ignore[union-attr] # one of ours
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.child", target, json.dumps(arguments)],
+            cwd=_ROOT, stdout=subprocess.PIPE, check=False, timeout=_PATIENCE,
+        )  # fmt: skip
+    finally:
+        if directory is not None:
+            remove(directory)
+    if done.returncode:
+        raise RuntimeError(f"{target} ended with {done.returncode}")
+    figures: Figures = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def fresh_directory() -> Path:
+    """A new queue directory on a real disk: that of the repository, not a tmpfs."""
+    place = _OUT / "queues"
+    place.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix="q", dir=place))
+
+
+def remove(directory: Path) -> None:
+    """Delete a queue directory and its ring."""
+    shutil.rmtree(directory, ignore_errors=True)
+    ring = ring_path(directory)
+    if ring is not None:
+        ring.unlink(missing_ok=True)
+
+
+def column(samples: Sequence[Figures], key: str) -> list[float]:
+    """One figure of all samples."""
+    return [sample[key] for sample in samples]
+
+
+def spread(samples: Sequence[float]) -> str:
+    """Median, and from–to."""
+    middle = number(statistics.median(samples))
+    return middle if len(samples) == 1 else f"{middle} ({number(min(samples))}–{number(max(samples))})"
+
+
+def number(value: float) -> str:
+    """A figure with three digits that count."""
+    if value == 0 or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"

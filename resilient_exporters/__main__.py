@@ -1,0 +1,8 @@
+"""``python -m resilient_exporters`` is ``rexport``."""
+
+from __future__ import annotations
+
+from resilient_exporters.cli.main import main
+
+if __name__ == "__main__":
+    main()

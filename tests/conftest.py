@@ -1,0 +1,42 @@
+"""What holds for every test: queues in the test's own folder, nothing left in shared memory, no thread left behind."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from resilient_exporters.delivery import engine
+from resilient_exporters.delivery.ring import ring_path
+
+
+@pytest.fixture(autouse=True)
+def own_queues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Queue directories lie under ``tmp_path``. What a test leaves open is closed, its rings are removed."""
+    root = tmp_path / "queues"
+    monkeypatch.setenv("RESILIENT_EXPORTERS_DIR", str(root))
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    open_before = set(engine._LIVE)
+    yield root
+    for left in set(engine._LIVE) - open_before:
+        left.close(0.0)
+    for lock in tmp_path.rglob("lock"):
+        ring = ring_path(lock.parent)
+        if ring is not None:
+            ring.unlink(missing_ok=True)
+            for aside in ring.parent.glob(f"{ring.stem}.*.damaged"):
+                aside.unlink()
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left() -> Iterator[None]:
+    """A thread that keeps the program from ending is a defect."""
+    before = set(threading.enumerate())
+    yield
+    left = [thread for thread in set(threading.enumerate()) - before if not thread.daemon]
+    for thread in left:
+        thread.join(2)
+    alive = [thread.name for thread in left if thread.is_alive()]
+    assert not alive, f"non-daemon threads left: {alive}"
