@@ -15,7 +15,20 @@ from rich.table import Table
 
 from resilient_exporters.exporters.lines import json_line
 
-__all__ = ["age", "escape", "moment", "number", "print_json", "print_table", "remark", "rows", "screen", "short_json", "size", "table"]
+__all__ = [
+    "age",
+    "escape",
+    "moment",
+    "number",
+    "print_json",
+    "print_table",
+    "remark",
+    "rows",
+    "screen",
+    "short_json",
+    "size",
+    "table",
+]
 
 _WIDE = 500  # where nobody looks at it, a table is not folded
 

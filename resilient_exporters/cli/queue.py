@@ -39,7 +39,7 @@ _target = click.option("--target", metavar="NAME", help="Only what concerns this
 _yes = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 
 
-class _Directory(click.ParamType):
+class _Directory(click.ParamType[Path]):
     """A queue directory: its path, or its name under the root as ``rexport queue ls`` shows it."""
 
     name = "directory"
@@ -48,7 +48,8 @@ class _Directory(click.ParamType):
         for place in (Path(value), state_root() / value):
             if place.is_dir():
                 return place.resolve()
-        self.fail(f"{value} is no directory, and none under {state_root()}: rexport queue ls shows which there are", param, ctx)
+        text = f"{value} is no directory, and none under {state_root()}: rexport queue ls shows which there are"
+        raise click.BadParameter(text, ctx=ctx, param=param)
 
 
 _directory = click.argument("directory", type=_Directory(), metavar="DIR")
@@ -102,11 +103,10 @@ def _print_list(root: Path, views: list[QueueView]) -> None:
         name = Path(view.directory).name if Path(view.directory) != root else view.directory
         tail = (size(view.disk_bytes), view.holder or "nobody")
         first: tuple[str, ...] = (age(view.oldest_age), *tail)
-        for target in view.targets or [None]:
-            if target is None:
-                rows(made, [(name, "-", "0", "0", *first)])
-            else:
-                rows(made, [(name, _named(target), number(target.pending), number(target.dead), *first)])
+        if not view.targets:
+            rows(made, [(name, "-", "0", "0", *first)])
+        for target in view.targets:
+            rows(made, [(name, _named(target), number(target.pending), number(target.dead), *first)])
             name, first = "", ("", "", "")
     screen().print(f"queues in {escape(str(root))}", highlight=False)
     print_table(made)
@@ -151,7 +151,8 @@ def show(directory: Path, as_json: bool) -> None:
     if view.trouble:
         remark(f"trouble: {view.trouble}\nnext: rexport queue verify {directory}")
     if any(not target.present and target.pending for target in view.targets):
-        remark("A target that is gone keeps its backlog until the program has it again, or: rexport queue discard --target NAME")
+        remark("A target that is gone keeps its backlog until the program has it again.")
+        remark(f"To give it up: rexport queue discard {directory} --target NAME")
     if view.dead:
         remark(f"next: rexport queue dead {directory}")
 
@@ -222,9 +223,9 @@ def repair(directory: Path, as_json: bool) -> None:
         print_json({**_fields(report), "sound": report.sound})
         return
     if report.set_aside:
-        click.echo(f"the database was damaged: set aside as {report.set_aside}, {number(report.salvaged)} records read out of it")
+        click.echo(f"the database was damaged: now {report.set_aside}; {number(report.salvaged)} records were saved")
     if report.blocks:
-        click.echo(f"{number(report.blocks)} damaged blocks written anew; their bytes are in {directory / 'quarantine'}")
+        click.echo(f"{number(report.blocks)} damaged blocks written anew; what they were is in quarantine/")
     for name, lost in report.lost.items():
         click.echo(f"{name}: {number(lost)} records could not be saved (counted as dropped: corrupt)")
     for name, lost in report.letters.items():
@@ -232,7 +233,8 @@ def repair(directory: Path, as_json: bool) -> None:
     if report.saved:
         click.echo(f"{number(report.saved)} records that were in memory only are on disk now")
     if report.ownerless:
-        click.echo(f"the cursors are gone: {report.ownerless} blocks wait for nobody knows whom, and are left as they are")
+        text = f"the cursors are gone: nobody knows whom {report.ownerless} blocks wait for; they are left as they are"
+        click.echo(text)
         sys.exit(1)
     if report.sound:
         click.echo("nothing was damaged")
@@ -256,7 +258,7 @@ def dead(directory: Path, target: str | None, as_json: bool) -> None:
         rows(made, [(one.id, one.target, moment(one.time), one.attempts, one.reason, short_json(one.data, 80))])
     print_table(made)
     if letters:
-        remark(f"{number(len(letters))} dead letters. Once the reason is gone: rexport queue replay {directory} [ID...]")
+        remark(f"{number(len(letters))} dead letters; when the reason is gone: rexport queue replay {directory} [ID...]")
 
 
 @queue.command()
@@ -282,7 +284,7 @@ def replay(directory: Path, ids: tuple[str, ...], target: str | None) -> None:
 @queue.command()
 @_directory
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--target", metavar="NAME", help="What is kept for this target: its waiting records and its dead letters.")
+@click.option("--target", metavar="NAME", help="All that is kept for this target, if nothing else is said.")
 @click.option("--pending", is_flag=True, help="Waiting records (of all targets, or of --target).")
 @click.option("--dead", "letters", is_flag=True, help="Dead letters (of all targets, or of --target).")
 @_yes
@@ -324,10 +326,12 @@ def _of(found: Inspection, target: str | None, ids: set[str]) -> tuple[int, int]
 
 @queue.command()
 @_directory
-@click.option("--to", "url", default="-", metavar="URL", show_default=True, help="Where to; - is JSON lines to stdout.")
+@click.option("--to", "url", default="-", metavar="URL", show_default=True, help="Where to; - is stdout, JSON lines.")
 @_target
-@click.option("--with-ids", is_flag=True, help='Lines of {"id", "targets", "data", "options"} instead of the record alone.')
-@click.option("--timeout", default=60.0, show_default=True, type=click.FloatRange(min=0.1), help="Seconds without progress.")
+@click.option("--with-ids", is_flag=True, help="Lines with id, targets, data and options, not data alone.")
+@click.option(
+    "--timeout", default=60.0, show_default=True, type=click.FloatRange(min=0.1), help="Seconds without progress."
+)
 def export(directory: Path, url: str, target: str | None, with_ids: bool, timeout: float) -> None:
     """Copy what waits to another place. The queue does not change.
 
@@ -337,10 +341,8 @@ def export(directory: Path, url: str, target: str | None, with_ids: bool, timeou
         _check_target(found, target)
         _say_live(found)
         if url == "-":
-            given = 0
             for record in found.records(target):
                 click.echo(json_line(_public(record) if with_ids else record.data), nl=False)
-                given += 1
             trouble, refused = "", dict[str, str]()
         else:
             if with_ids:
@@ -349,10 +351,10 @@ def export(directory: Path, url: str, target: str | None, with_ids: bool, timeou
             with tempfile.TemporaryDirectory(prefix="rexport-") as place:
                 member = exporter.as_member(exporter.name, {}, None)
                 done = hand_over(found.records(target), member, Path(place), timeout)
-            given, trouble, refused = done.given, done.trouble, done.refused
-            remark(f"{number(done.delivered)} of {number(given)} records are in {exporter.name}")
+            trouble, refused = done.trouble, done.refused
+            remark(f"{number(done.delivered)} of {number(done.given)} records are in {exporter.name}")
         if found.unreadable:
-            remark(f"{number(found.unreadable)} records are damaged and were left out: rexport queue verify {directory}")
+            remark(f"{number(found.unreadable)} records are damaged and left out: rexport queue verify {directory}")
     for record_id, reason in islice(refused.items(), 10):
         remark(f"refused: {record_id}: {reason}")
     if len(refused) > 10:
@@ -376,9 +378,8 @@ def _maintained(directory: Path) -> Maintenance:
 
 def _check_target(found: Inspection, target: str | None) -> None:
     if target is not None and target not in found.targets:
-        raise click.BadParameter(
-            f"{target!r} is no target of this queue; it has: {', '.join(found.targets) or 'none'}", param_hint="--target"
-        )
+        known = ", ".join(found.targets) or "none"
+        raise click.BadParameter(f"{target!r} is no target of this queue; it has: {known}", param_hint="--target")
 
 
 def _say_live(found: Inspection) -> None:

@@ -22,10 +22,10 @@ _COMMANDS: Final = {
 class _Lazy(click.Group):
     """Loads a command with its module: `rexport queue` on a small system should not wait for what `demo` needs."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return sorted(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
         place = _COMMANDS.get(cmd_name)
         if place is None:
             return None
@@ -54,7 +54,7 @@ class _Wrong(click.ClickException):
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="rexport")
 def rexport() -> None:
-    """Send records over links that fail, and look after what waits.
+    r"""Send records over links that fail, and look after what waits.
 
     \b
     rexport demo              watch a sensor program survive a dead link and kill -9

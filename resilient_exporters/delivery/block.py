@@ -16,6 +16,8 @@ import logging
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 from types import ModuleType
 
 from resilient_exporters.delivery.frame import Frame, scan
@@ -155,16 +157,16 @@ def _open(row: bytes) -> tuple[int, int, int, bytes, float, float, int, int, byt
     return codec, count, origin, run, born, last, raw, check, row[size:]
 
 
-try:
-    import zstandard
+def _compress(frames: bytes) -> tuple[int, bytes]:
+    """By zstandard where it is installed (the extra ``fast``), else by zlib."""
+    if _have_zstd():
+        return _ZSTD, bytes(_zstd().ZstdCompressor(level=_LEVEL).compress(frames))
+    return _ZLIB, zlib.compress(frames, _LEVEL)
 
-    def _compress(frames: bytes) -> tuple[int, bytes]:
-        return _ZSTD, zstandard.ZstdCompressor(level=_LEVEL).compress(frames)
 
-except ModuleNotFoundError:
-
-    def _compress(frames: bytes) -> tuple[int, bytes]:
-        return _ZLIB, zlib.compress(frames, _LEVEL)
+@cache
+def _have_zstd() -> bool:
+    return find_spec("zstandard") is not None
 
 
 def _decompress(codec: int, body: bytes, raw: int) -> bytes:

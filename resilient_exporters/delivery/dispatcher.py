@@ -186,6 +186,9 @@ class Dispatcher:
             target.run(following)
             with self._queue.lock:
                 following = None if self._stopping else self._following(target)
+                more = following is not None and target.ready(self._clock.now())
+            if more:
+                self._bell.ring()
         self.settle_down()
         self._bell.ring()
 

@@ -32,7 +32,7 @@ from resilient_exporters.delivery.ring import Ring
 from resilient_exporters.delivery.settings import Settings
 from resilient_exporters.delivery.stats import CloseReport, FlushReport, Stats
 from resilient_exporters.delivery.target import Budget, Target
-from resilient_exporters.errors import ClosedError, QueueFullError
+from resilient_exporters.errors import QueueFullError
 
 __all__ = ["Engine", "Member"]
 
@@ -135,8 +135,8 @@ class Engine:
             adopt_orphans(self, self._place.first)
         self._hold()
         self._dispatcher.start()
-        if self.settings.loss_window is not None:
-            self.keeper.save_soon()
+        if self.settings.loss_window is not None and self.queue.stock.blocks:
+            self.keeper.save_soon()  # what was taken over from memory has waited long enough
 
     @property
     def directory(self) -> Path | None:
@@ -374,7 +374,7 @@ class Engine:
         began = self._clock.now()
         with self._closing:
             if self.closed:
-                raise ClosedError(None, "closed before")
+                return CloseReport(delivered=0, saved=0, pending=0, lost=0, seconds=0.0)
             deadline = began + timeout
             with self.queue.lock:
                 self.queue.close_door()

@@ -53,8 +53,14 @@ def hand_over(records: Iterable[WaitingRecord], member: Member, directory: Path,
         directory=directory, loss_window=None, on_full="block", full_timeout=timeout, save_unsent=False
     )
     engine = Engine(
-        name="handover", key="handover", settings=settings, members=[member], listener=refused, clock=Clock(), patience=None
-    )  # fmt: skip
+        name="handover",
+        key="handover",
+        settings=settings,
+        members=[member],
+        listener=refused,
+        clock=Clock(),
+        patience=None,
+    )
     given, trouble = 0, ""
     try:
         try:
@@ -82,6 +88,6 @@ class _Refused(Listener):
         self.reasons: dict[str, str] = {}
         self._lock = threading.Lock()
 
-    def dead_lettered(self, target: str, record_id: str, reason: str) -> None:
+    def dead_lettered(self, target: str, record_id: str, reason: str) -> None:  # noqa: ARG002 - there is one target
         with self._lock:
             self.reasons[record_id] = reason

@@ -9,8 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -27,6 +26,9 @@ from resilient_exporters.delivery.ring import Ring
 from resilient_exporters.delivery.settings import Settings
 from resilient_exporters.delivery.snapshot import RingUnreadable, RowReader, copy_ring, ring_file
 from resilient_exporters.delivery.spool import STATE, disk_bytes, span_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Finding", "Inspection", "QueueView", "TargetView", "WaitingRecord", "find_queues", "is_queue"]
 
@@ -160,10 +162,10 @@ class Inspection:
         self._letter_keys: list[int] = []
         self._queue = self._look()
 
-    def __enter__(self) -> Inspection:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -423,7 +425,8 @@ class Inspection:
         for target in map(self._target, queue.cursors.values()):
             settled = target.delivered + sum(target.dropped.values()) + target.dead + target.pending
             if settled != target.accepted:
-                yield Finding(True, target.name, f"counters do not add up: {target.accepted} accepted, {settled} settled or waiting")
+                text = f"counters do not add up: {target.accepted} accepted, {settled} settled or waiting"
+                yield Finding(True, target.name, text)
 
 
 def is_queue(directory: Path) -> bool:
@@ -442,7 +445,7 @@ def _holder(directory: Path) -> str | None:
     try:
         return holder(directory)
     except PermissionError as error:
-        raise PermissionError(f"{directory} belongs to {directory.owner()}: run this as that user, or as root") from error
+        raise PermissionError(f"{directory} belongs to {directory.owner()}: run this as that user or root") from error
 
 
 def _end(cursor: Cursor, queue: Queue) -> int:

@@ -290,9 +290,12 @@ class Keeper:
     # -- saving --------------------------------------------------------------------------------------------------
 
     def _save_all(self) -> None:
+        with self.queue.lock:
+            self.queue.seal()
+            until = self.queue.following
         while True:
             born = self.queue.oldest_unsaved()
-            gathered = self.queue.gather(self._spool.transaction_bytes)
+            gathered = self.queue.gather(self._spool.transaction_bytes, until)
             if not gathered:
                 self._answer_waiters(failed=False)
                 return

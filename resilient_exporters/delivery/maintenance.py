@@ -9,8 +9,7 @@ import os
 from bisect import insort
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -31,6 +30,9 @@ from resilient_exporters.delivery.recovery import take_over
 from resilient_exporters.delivery.ring import Ring, ring_path
 from resilient_exporters.delivery.settings import Settings
 from resilient_exporters.delivery.spool import STATE, Spool, key_of, span_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Maintenance", "RepairReport"]
 
@@ -115,10 +117,10 @@ class Maintenance:
             # Without cursors this would let go of all there is, as nobody's.
             self._queue.settle_in()
 
-    def __enter__(self) -> Maintenance:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ from resilient_exporters.errors import InvalidConfigError
 __all__ = ["Concurrency", "Rate"]
 
 _MOST = 8
+_NOISE = 0.05  # seconds below which a slower attempt says nothing
 _SLOWER = 2.0  # an attempt this many times slower than usual means that the target is pressed
 
 
@@ -44,7 +45,7 @@ class Concurrency:
         """
         if not self._auto:
             return
-        slow = full and self._usual > 0 and seconds > _SLOWER * self._usual * max(1.0, self._level)
+        slow = full and self._usual > 0 and seconds > max(_NOISE, _SLOWER * self._usual * max(1.0, self._level))
         if failed or slow:
             self._level = max(1.0, self._level / 2)
         elif full:

@@ -416,6 +416,8 @@ class Queue:
             while at < stop and size < self.settings.batch_bytes:
                 block = self.stock.block_at(at)
                 if block is not None:
+                    if pieces and size + block.size > self.settings.batch_bytes:
+                        break
                     data = self.ring.memory[block.start : block.stop]
                     pieces.append(Piece(data, None, block.run, block.origin, block.first - block.origin))
                     at = min(block.end, stop)
@@ -606,17 +608,20 @@ class Queue:
                 return block.first
         return self._open_first
 
-    def gather(self, most: int) -> list[tuple[Block, int, int]]:
-        """Unsaved blocks and where they lie in the ring, oldest first, about ``most`` bytes: marked as being saved.
+    def gather(self, most: int, until: int) -> list[tuple[Block, int, int]]:
+        """Unsaved blocks and where they lie in the ring, oldest first: marked as being saved.
 
         They stay where they are until ``saved``, unless everyone settles them: ``start`` is -1 then.
+
+        Args:
+            most: bytes, about.
+            until: the offset that the last of them begins before.
         """
         with self.lock:
-            self.seal()
             blocks = self.stock.blocks
             found: list[tuple[Block, int, int]] = []
             at, size = self.stock.first_unsaved(), 0
-            while at < len(blocks) and size < most:
+            while at < len(blocks) and size < most and blocks[at].first < until:
                 if blocks[at].key is None:
                     if not found and at and self._join_small(blocks[at - 1], blocks[at]):
                         at -= 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +12,8 @@ from resilient_exporters.errors import TimeoutError as ResilientTimeoutError
 from resilient_exporters.units import parse_seconds
 
 if TYPE_CHECKING:
+    import asyncio
+
     from resilient_exporters.delivery.engine import Engine
 
 __all__ = ["ExportResult", "Receipt"]
@@ -120,6 +121,8 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
 
     def __await__(self) -> Generator[Any, None, ExportResult]:
         if not self.done():
+            import asyncio
+
             loop = asyncio.get_running_loop()
             future: asyncio.Future[None] = loop.create_future()
 
@@ -162,7 +165,7 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
             engine.unwatch(bell.ring)
 
     def __repr__(self) -> str:
-        return f"Receipt({self.id}{f' and {len(self._others)} more' if self._others else ''})"
+        return f"Receipt({self.id}{f', {len(self._offsets)} records' if self._others else ''})"
 
 
 def _finish(future: asyncio.Future[None]) -> None:

@@ -138,9 +138,11 @@ class RowReader:
 
     def strange(self) -> int:
         """How many rows are none of ours."""
-        sound = f"typeof(key) = 'integer' AND typeof(value) = 'blob' AND (key >= 0 OR key = {STATE} OR key <= {LETTERS})"
-        rows = self._rows(f"SELECT count(*) FROM Cache WHERE NOT ({sound})")  # noqa: S608 - constants
-        return int(rows[0][0]) if rows else 0
+        query = (
+            "SELECT 1 FROM Cache WHERE typeof(key) != 'integer' OR typeof(value) != 'blob' "
+            "OR (key < 0 AND key != ? AND key > ?)"
+        )
+        return len(self._rows(query, STATE, LETTERS))
 
     def get(self, key: int) -> bytes | None:
         """The bytes of a row; None if there is none (any more)."""
