@@ -134,7 +134,9 @@ class RetryableError(ExportError):
         after: seconds that the target asked to wait, or None.
     """
 
-    def __init__(self, exporter: object = None, message: object = None, *args: object, after: float | None = None) -> None:
+    def __init__(
+        self, exporter: object = None, message: object = None, *args: object, after: float | None = None
+    ) -> None:
         super().__init__(exporter, message, *args)
         self.after = after
 

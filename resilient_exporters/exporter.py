@@ -419,9 +419,7 @@ class Exporter:
     def _members(self) -> list[Member]:
         return [self.as_member(self.name, {}, None)]
 
-    def as_member(
-        self, identity: str, defaults: Mapping[str, Any], transform: Callable[[Any], Any] | None
-    ) -> Member:
+    def as_member(self, identity: str, defaults: Mapping[str, Any], transform: Callable[[Any], Any] | None) -> Member:
         """This exporter as one target of an engine.
 
         Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ class ExporterPool(Exporter):
         self._threads = parse_count(num_threads, "num_threads") or 1
         self._wait_for_result = wait_for_result
         self._exporters: dict[str, Exporter] = {}
+        self._parents: weakref.WeakSet[ExporterPool] = weakref.WeakSet()
         super().__init__(transform, use_memory=use_memory, manual_reexport=manual_reexport, **options)
         if exporters is not None and not isinstance(exporters, Iterable):
             raise errors.InvalidConfigError(None, f"exporters={exporters!r}: give a list of exporters")
@@ -88,11 +90,20 @@ class ExporterPool(Exporter):
             raise errors.InvalidConfigError(self, "a pool cannot be its own member")
         with self._opening:
             self._exporters[_free_name(member.name, self._exporters)] = member
+        if isinstance(member, ExporterPool):
+            member._parents.add(self)
+        self._grow()
+
+    def _grow(self) -> None:
+        """Members came: give the engine, and those of the pools around this one, their new targets."""
+        with self._opening:
             if self._engine is not None:
                 known = {target.cursor.identity for target in self._engine.targets}
                 for new in self._members():
                     if new.identity not in known:
                         self._engine.add(new)
+        for parent in list(self._parents):
+            parent._grow()
 
     def contains(self, pool: Exporter) -> bool:
         """Whether a pool is a member, at any depth."""

@@ -91,7 +91,9 @@ def _blocks(orphan: Queue, spool: Spool) -> Iterator[tuple[Block, bytes]]:
         if payload is None:
             continue
         first, stop = span_of(key)
-        block = Block(first, stop - first, payload.run, 0, len(payload.data), payload.born, payload.last, payload.origin)
+        block = Block(
+            first, stop - first, payload.run, 0, len(payload.data), payload.born, payload.last, payload.origin
+        )
         yield block, payload.data
     for block in orphan.stock.blocks:
         yield block, bytes(orphan.ring.memory[block.start : block.stop])

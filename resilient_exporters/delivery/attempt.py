@@ -53,8 +53,6 @@ class Unclear(msgspec.Struct, frozen=True):
     reason: str
 
 
-
-
 class Route(msgspec.Struct, array_like=True, frozen=True):
     """A record for one target only, under the id that it had before."""
 

@@ -442,9 +442,7 @@ class Engine:
         with self.queue.lock:
             after = self._totals()
             pending = self.queue.following - self.queue.low()
-            unsaved = sum(
-                block.count for block in self.queue.stock.blocks if block.key is None or block.key < 0
-            )
+            unsaved = sum(block.count for block in self.queue.stock.blocks if block.key is None or block.key < 0)
             lost = 0 if self._ring.durable else unsaved
             empty = self.queue.empty_ring()
         if stopped and not any(target.flying for target in self.targets):

@@ -464,4 +464,3 @@ class Keeper:
             self._spool.close()
         except (SpoolUnavailable, SpoolDamaged) as error:
             log.error("closing the queue's database: %s", error)
-

@@ -14,8 +14,9 @@ from resilient_exporters.delivery.block import Block
 from resilient_exporters.delivery.clock import QueueClock
 from resilient_exporters.delivery.cursor import Cursor
 from resilient_exporters.delivery.frame import ELSEWHERE, HEAD_SIZE, Frame
+from resilient_exporters.delivery.intake import RingState
 from resilient_exporters.delivery.interval import IntervalSet
-from resilient_exporters.delivery.queue import VERSION, Queue, QueueState, RingState
+from resilient_exporters.delivery.queue import VERSION, Queue, QueueState
 from resilient_exporters.delivery.ring import SLOTS
 from resilient_exporters.delivery.spool import key_of, span_of
 from resilient_exporters.errors import InvalidConfigError

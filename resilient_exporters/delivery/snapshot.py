@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from resilient_exporters.delivery.queue import RingState
+from resilient_exporters.delivery.intake import RingState
 from resilient_exporters.delivery.ring import _IDENTITY, _SLOTS_AT, SLOT_SIZE, SLOTS, Ring, ring_path
 from resilient_exporters.delivery.spool import LETTERS, STATE
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from resilient_exporters.delivery.attempt import Attempt, Decoded, Sink, Unclear, ask, decode, raw_records
+from resilient_exporters.delivery.bisection import ALONE, Bisection, Suspect
 from resilient_exporters.delivery.breaker import CLOSED, HALF_OPEN, HELD, Breaker
 from resilient_exporters.delivery.cursor import DEAD, DELIVERED, EXCLUDED, Cursor
 from resilient_exporters.delivery.deadletters import Letter
@@ -26,6 +27,7 @@ __all__ = ["Budget", "Target"]
 
 log = logging.getLogger("resilient_exporters")
 
+
 class Budget:
     """How many records a flush may still have delivered, by all targets together."""
 
@@ -35,8 +37,6 @@ class Budget:
         self.left = left
 
 
-_ALONE = 5
-"""How often a record fails alone, with an unclear error, before another one is tried behind it."""
 _MOST_HUNG = 4
 
 
@@ -92,10 +92,7 @@ class Target:
         self._bury = bury
         self._progress = progress
         self._prepare = prepare
-        self._most = settings.batch_records
-        self._suspect: tuple[int, int] | None = None
-        self._alone: tuple[int, int] = (-1, 0)
-        self._canary: tuple[int, Record, str, Attempt] | None = None
+        self._bisection = Bisection(settings.batch_records)
         self._fresh = queue.following
         # What was accepted before this start may have been given to the target before.
         self._doubtful = IntervalSet([(cursor.floor, queue.following)])
@@ -125,7 +122,7 @@ class Target:
             return False
         if self.stuck or not self.breaker.allows(now):
             return False
-        if self._canary is not None and self.flying:
+        if self._bisection.suspect is not None and self.flying:
             return False
         return self.rate is None or self.rate.ready_at(now) <= now
 
@@ -141,7 +138,7 @@ class Target:
         self.claimed.add(taken.start, taken.stop)
         if self.budget is not None:
             self.budget.left -= taken.stop - taken.start
-        number = 1 + (self._alone[1] if self._alone[0] == taken.start else self.breaker.failures)
+        number = 1 + max(self._bisection.failures_alone(taken.start), self.breaker.failures)
         doubtful = sum(b - a for a, b in self._doubtful.gaps(taken.start, taken.stop)) < taken.stop - taken.start
         attempt = Attempt(sink, taken, number, now, doubtful=doubtful)
         self.flying.append(attempt)
@@ -153,22 +150,15 @@ class Target:
         return attempt
 
     def _take(self) -> Taken | None:
-        most = max(1, self._most)
+        most, claimed = self._bisection.limit(self.cursor), self.claimed
         if self.budget is not None:
-            if self.budget.left <= 0:
-                return None
             most = min(most, self.budget.left)
-        claimed = self.claimed
-        if self._canary is not None:
-            # The suspect is passed over once: whether the target takes what stands behind it is the proof.
-            most, claimed = 1, IntervalSet(self.claimed)
-            claimed.add(self._canary[0], self._canary[0] + 1)
-        elif self._suspect is not None:
-            left = sum(b - a for a, b in self.cursor.open(*self._suspect))
-            if not left:
-                self._suspect = None
-            else:
-                most = min(most, max(1, (left + 1) // 2))
+            if most <= 0:
+                return None
+        suspect = self._bisection.suspect
+        if suspect is not None:
+            claimed = IntervalSet(self.claimed)
+            claimed.add(suspect.offset, suspect.offset + 1)
         return self._queue.take(self.cursor, claimed, most, self._settings.drain, self._fresh)
 
     def wake_at(self, now: float) -> float:
@@ -288,7 +278,9 @@ class Target:
         seconds = now - attempt.started
         self._judge(attempt, offsets, failure, decoded, now, delivered)
         self.concurrency.note(
-            seconds, full=len(offsets) >= self._settings.batch_records // 2, failed=isinstance(failure, (Retry, Unclear))
+            seconds,
+            full=len(offsets) >= self._settings.batch_records // 2,
+            failed=isinstance(failure, (Retry, Unclear)),
         )
         if delivered:
             self._listener.delivered(self.name, delivered, seconds)
@@ -342,10 +334,21 @@ class Target:
 
     def _refuse(self, refused: list[tuple[int, Record, str]], attempt: Attempt) -> None:
         """Make dead letters. The records stay claimed until the letters are on disk."""
+        refused = [item for item in refused if not self.cursor.settled(item[0], item[0] + 1)]
+        if not refused:
+            return
         raw = raw_records(attempt.taken)
         wall = self._queue.clock.clock.time()
         letters = [
-            Letter(bytes.fromhex(record.run), record.offset, self.cursor.identity, reason, attempt.number, wall, *raw[offset])
+            Letter(
+                bytes.fromhex(record.run),
+                record.offset,
+                self.cursor.identity,
+                reason,
+                attempt.number,
+                wall,
+                *raw[offset],
+            )
             for offset, record, reason in refused
         ]
         for offset, record, reason in refused:
@@ -361,69 +364,95 @@ class Target:
         self._bury(letters, kept)
 
     def _judge(
-        self, attempt: Attempt, offsets: Sequence[int], failure: Any, decoded: Decoded | None, now: float, delivered: int
+        self,
+        attempt: Attempt,
+        offsets: Sequence[int],
+        failure: Any,
+        decoded: Decoded | None,
+        now: float,
+        delivered: int,
     ) -> None:
         """Draw the consequences for the target as a whole."""
-        canary, self._canary = self._canary, None
-        if canary is not None and (failure is None or isinstance(failure, (Reject, Split))):
-            # The record behind the suspect was taken, or clearly answered: the suspect is poison.
-            offset, record, reason, tried = canary
-            log.warning("%s: record %s is poison: %s", self.name, record.id, reason)
-            self._refuse([(offset, record, f"failed alone {_ALONE} times: {reason}")], tried)
-            self._alone = (-1, 0)
+        suspect = self._bisection.proved()
+        if suspect is not None and (failure is None or isinstance(failure, _ANSWERS)):
+            self._condemn(suspect)
+        if isinstance(failure, Full):
+            for first, stop in _ranges(offsets):
+                self._drop(first, stop, "full")
         if failure is None or isinstance(failure, Full):
-            if isinstance(failure, Full):
-                for first, stop in _ranges(offsets):
-                    self._drop(first, stop, "full")
-            self._most = min(self._settings.batch_records, self._most * 2)
-            if self.breaker.succeed():
-                self._fresh = self._queue.following
-                self._changed("healthy again")
+            self._bisection.taken()
+            self._is_there("healthy again")
             return
         self._doubtful.add(attempt.taken.start, attempt.taken.stop)
-        alone = len(offsets) <= 1
         if isinstance(failure, (Reject, Split)):
-            # Clear enough: the target is there, and something in the batch is wrong or too much.
-            if self.breaker.succeed():
-                self._changed("reached again")
-            if alone and decoded is not None and decoded.records:
-                self._refuse([(offsets[0], decoded.records[0], failure.reason)], attempt)
-            elif isinstance(failure, Split):
-                self._most = max(1, len(offsets) // 2)
-            else:
-                self._suspect = (attempt.taken.start, attempt.taken.stop)
+            # Clear enough: the target is there, and something in the batch is wrong, or too much.
+            self._is_there("reached again")
+            self._refuse_or_halve(attempt, offsets, failure, decoded)
             return
         self.last_error = failure.reason
         if isinstance(failure, Hold):
             if self.breaker.hold(now, failure.reason):
                 self._changed(failure.reason)
-            return
-        if isinstance(failure, Unclear) and canary is None:
-            if not alone:
-                # Halving costs at most one call per power of two, so it does not wait.
-                self._suspect = (attempt.taken.start, attempt.taken.stop)
-                self.breaker.again()
-                return
-            count = self._alone[1] + 1 if self._alone[0] == offsets[0] else 1
-            self._alone = (offsets[0], count)
-            if count >= _ALONE and decoded is not None and self._others_wait(offsets[0]):
-                self._canary = (offsets[0], decoded.records[0], failure.reason, attempt)
-                self.breaker.again()
-                return
+        elif (
+            suspect is None
+            and isinstance(failure, Unclear)
+            and self._search_on(attempt, offsets, failure.reason, decoded)
+        ):
+            self.breaker.again()
+        else:
+            self._fail(attempt, offsets, failure, decoded, now, delivered)
+
+    def _is_there(self, text: str) -> None:
+        if self.breaker.succeed():
+            self._fresh = self._queue.following
+            self._changed(text)
+
+    def _condemn(self, suspect: Suspect) -> None:
+        """The record behind the suspect was taken, or clearly answered: the suspect is poison."""
+        log.warning("%s: record %s is poison: %s", self.name, suspect.record.id, suspect.reason)
+        reason = f"failed alone {ALONE} times: {suspect.reason}"
+        self._refuse([(suspect.offset, suspect.record, reason)], suspect.attempt)
+
+    def _refuse_or_halve(
+        self, attempt: Attempt, offsets: Sequence[int], failure: Reject | Split, decoded: Decoded | None
+    ) -> None:
+        if len(offsets) <= 1 and decoded is not None and decoded.records:
+            self._refuse([(offsets[0], decoded.records[0], failure.reason)], attempt)
+        elif isinstance(failure, Split):
+            self._bisection.shrink(len(offsets))
+        else:
+            self._bisection.search(attempt.taken.start, attempt.taken.stop)
+
+    def _search_on(self, attempt: Attempt, offsets: Sequence[int], reason: str, decoded: Decoded | None) -> bool:
+        """After an unclear failure: whether there is something to find out at once, without waiting."""
+        if len(offsets) > 1:
+            self._bisection.search(attempt.taken.start, attempt.taken.stop)
+            return True
+        if not self._bisection.failed_alone(offsets[0]) or decoded is None or not self._others_wait(offsets[0]):
+            return False
+        self._bisection.suspect = Suspect(offsets[0], decoded.records[0], reason, attempt)
+        return True
+
+    def _fail(
+        self,
+        attempt: Attempt,
+        offsets: Sequence[int],
+        failure: Retry | Unclear,
+        decoded: Decoded | None,
+        now: float,
+        delivered: int,
+    ) -> None:
+        """Wait: the target does not take anything just now."""
         if delivered:
             self.breaker.failures = 0
+        else:
+            self._bisection.shrink(len(offsets))
         if self.breaker.fail(now, failure.reason, getattr(failure, "after", None)):
             self._changed(failure.reason)
-        if not delivered:
-            self._most = max(1, min(self._most, len(offsets)) // 2)
-        if self.breaker.gives_up(now) and decoded is not None:
+        if decoded is not None and self.breaker.gives_up(now):
             reason = f"given up after {self.breaker.failures} attempts: {failure.reason}"
-            open_ones = [
-                (offset, record, reason)
-                for offset, record in zip(decoded.offsets, decoded.records, strict=True)
-                if not self.cursor.settled(offset, offset + 1)
-            ]
-            self._refuse(open_ones, attempt)
+            pairs = zip(decoded.offsets, decoded.records, strict=True)
+            self._refuse([(offset, record, reason) for offset, record in pairs], attempt)
             self.breaker.failures = 0
 
     def _others_wait(self, offset: int) -> bool:
@@ -475,6 +504,10 @@ def _ranges(offsets: Sequence[int]) -> list[tuple[int, int]]:
         else:
             found.append((offset, offset + 1))
     return found
+
+
+_ANSWERS = (Reject, Split, Full)
+"""What only a target that is there can say."""
 
 
 def _weight(answer: object) -> int:

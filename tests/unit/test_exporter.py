@@ -372,7 +372,6 @@ def test_connect_export_and_disconnect_run_in_worker_threads() -> None:
     assert threading.current_thread() not in [thread for _, thread in threads]
 
 
-@pytest.mark.xfail(strict=True, reason="BUG 12: Engine.close disconnects in the caller's thread")
 def test_the_last_disconnect_runs_in_a_worker_thread_too() -> None:
     # Given
     threads: list[threading.Thread] = []

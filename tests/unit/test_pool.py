@@ -63,7 +63,6 @@ def test_a_receipt_iterates_over_the_members_in_order() -> None:
     assert receipt.result(PATIENCE) == ExportResult([None, None], True)
 
 
-@pytest.mark.xfail(strict=True, reason="BUG 4: figures and results are kept by the exporter's name")
 def test_members_of_one_name_are_told_apart() -> None:
     # Given
     a, b = Target(), Target(ConnectionError("down"), retry=3600)

@@ -269,7 +269,6 @@ def test_a_waiter_is_woken_by_close() -> None:
     assert ended == ["ended"]
 
 
-@pytest.mark.xfail(strict=True, reason="BUG 5: a task that awaits a receipt hangs after close")
 def test_an_awaiting_task_is_woken_by_close() -> None:
     # Given
     exporter = Target(ConnectionError("down"), retry=3600)
@@ -322,4 +321,5 @@ def test_repr_names_the_record() -> None:
     exporter = Target()
     receipt = exporter.send({"n": 0})
     assert str(receipt.id) in repr(receipt)
-    assert "2 records" in repr(exporter.send(numbers(2)))
+    many = exporter.send(numbers(2))
+    assert str(many.id) in repr(many)

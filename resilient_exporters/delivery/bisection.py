@@ -1,0 +1,84 @@
+"""How much is tried next, after an answer that says only that something is wrong."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from resilient_exporters.delivery.attempt import Attempt
+from resilient_exporters.delivery.cursor import Cursor
+from resilient_exporters.delivery.outcome import Record
+
+__all__ = ["ALONE", "Bisection", "Suspect"]
+
+ALONE = 5
+"""How often a record fails alone, with an unclear error, before another one is tried behind it."""
+
+
+class Suspect(NamedTuple):
+    """A record that failed alone often enough to ask whether it is the record or the target."""
+
+    offset: int
+    record: Record
+    reason: str
+    attempt: Attempt
+
+
+class Bisection:
+    """Batch size, and the search for what is wrong in a batch.
+
+    A batch that failed for an unclear reason, or in which something was refused, is halved until the record stands
+    alone: one call for each power of two. A record that fails alone ``ALONE`` times with an unclear error is passed
+    over once; whether the target takes the record behind it proves which of the two is at fault.
+
+    Args:
+        most: records of a full batch.
+
+    Attributes:
+        suspect: the record that is passed over just now.
+    """
+
+    __slots__ = ("_alone", "_full", "_most", "_range", "suspect")
+
+    def __init__(self, most: int) -> None:
+        self._full = most
+        self._most = most
+        self._range: tuple[int, int] | None = None
+        self._alone = (-1, 0)
+        self.suspect: Suspect | None = None
+
+    def limit(self, cursor: Cursor) -> int:
+        """How many records the next batch has at most."""
+        if self.suspect is not None:
+            return 1
+        if self._range is not None:
+            left = sum(stop - start for start, stop in cursor.open(*self._range))
+            if left:
+                return max(1, min(self._most, (left + 1) // 2))
+            self._range = None
+        return self._most
+
+    def failures_alone(self, offset: int) -> int:
+        """How often a record failed alone in a row."""
+        return self._alone[1] if self._alone[0] == offset else 0
+
+    def taken(self) -> None:
+        """A batch was answered: the next may be twice as large, up to the full size."""
+        self._most = min(self._full, self._most * 2)
+
+    def shrink(self, records: int) -> None:
+        """A batch of so many was too large, or failed with the target: the next has half of them."""
+        self._most = max(1, min(self._most, records) // 2)
+
+    def search(self, start: int, stop: int) -> None:
+        """Something is wrong in this range: halve it."""
+        self._range = (start, stop)
+
+    def failed_alone(self, offset: int) -> bool:
+        """A record failed alone with an unclear error. Returns whether it is time to try the one behind it."""
+        self._alone = (offset, self.failures_alone(offset) + 1)
+        return self._alone[1] >= ALONE
+
+    def proved(self) -> Suspect | None:
+        """The record behind the suspect was tried. Returns the suspect, which is passed over no more."""
+        suspect, self.suspect = self.suspect, None
+        return suspect

@@ -1,0 +1,325 @@
+"""Bounds: of records, memory, disk and age; what happens at each, and that every drop is counted."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resilient_exporters import ExporterPool, QueueFullError
+from tests.targets import PATIENCE, FakeClock, Target, balanced, numbers
+
+PAD = "x" * 1000
+
+
+def du(directory: Path) -> int:
+    return sum(entry.stat().st_blocks * 512 for entry in directory.rglob("*") if entry.is_file())
+
+
+def padded(count: int) -> list[dict[str, Any]]:
+    return [{"n": n, "pad": PAD} for n in range(count)]
+
+
+def test_drop_oldest_keeps_the_newest() -> None:
+    # Given
+    exporter = Target(ConnectionError("down"), retry=3600, max_records=100)
+    tuple(exporter.send({"n": 0}))
+
+    # When
+    for record in numbers(999, 1):
+        exporter.send(record)
+
+    # Then
+    target = balanced(exporter).targets["target"]
+    assert 80 <= target.pending <= 100
+    assert target.dropped == {"overflow": 1000 - target.pending}
+    exporter.answer = None
+    assert exporter.flush(PATIENCE).complete
+    assert exporter.taken == numbers(target.pending, 1000 - target.pending)
+
+
+def test_drop_newest_keeps_the_oldest() -> None:
+    # Given
+    exporter = Target(ConnectionError("down"), retry=3600, max_records=10, on_full="drop_newest")
+
+    # When
+    receipts = [exporter.send(record) for record in numbers(25)]
+
+    # Then
+    target = balanced(exporter).targets["target"]
+    assert (target.accepted, target.pending, target.dropped) == (25, 10, {"overflow": 15})
+    assert [receipt.done() for receipt in receipts] == [False] * 10 + [True] * 15
+    exporter.answer = None
+    assert exporter.flush(PATIENCE).complete
+    assert exporter.taken == numbers(10)
+
+
+def test_raise_says_what_to_do() -> None:
+    # Given
+    exporter = Target(ConnectionError("down"), retry=3600, max_records=3, on_full="raise")
+    exporter.send(numbers(3))
+
+    # When / Then
+    with pytest.raises(QueueFullError, match="3 records wait.*max_records"):
+        exporter.send({"n": 3})
+    assert balanced(exporter).accepted == 3
+    exporter.answer = None
+    assert exporter.flush(PATIENCE).complete
+    exporter.send({"n": 3}).result(PATIENCE)
+    assert exporter.taken == numbers(4)
+
+
+def test_block_waits_for_room() -> None:
+    # Given
+    exporter = Target(ConnectionError("down"), retry=3600, max_records=2, on_full="block")
+    exporter.send(numbers(2))
+    accepted = threading.Event()
+
+    def send() -> None:
+        exporter.send({"n": 2})
+        accepted.set()
+
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    assert not accepted.wait(0.05)
+
+    # When
+    exporter.answer = None
+    exporter.flush(PATIENCE)
+
+    # Then
+    assert accepted.wait(PATIENCE)
+    assert exporter.flush(PATIENCE).complete
+    assert exporter.taken == numbers(3)
+    assert balanced(exporter).targets["target"].dropped == {}
+
+
+def test_block_gives_up_after_full_timeout() -> None:
+    # Given
+    exporter = Target(ConnectionError("down"), retry=3600, max_records=1, on_full="block", full_timeout=0.05)
+    exporter.send({"n": 0})
+
+    # When
+    began = time.monotonic()
+    with pytest.raises(QueueFullError, match="waited 0.05 s"):
+        exporter.send({"n": 1})
+
+    # Then
+    assert 0.05 <= time.monotonic() - began < 5
+
+
+def test_block_at_full_speed_loses_nothing_in_little_memory() -> None:
+    # Given
+    failing = iter(range(10**9))
+    exporter = Target(
+        lambda _: ConnectionError("cut") if next(failing) % 2 else None,
+        max_memory="128 kB", max_disk="1 MB", on_full="block", batch_records=50,
+    )  # fmt: skip
+
+    # When
+    for record in padded(5000):
+        exporter.send(record)
+    assert exporter.flush(PATIENCE).pending == 0 or exporter.flush(PATIENCE).complete
+
+    # Then
+    while not exporter.flush(PATIENCE).complete:
+        pass
+    assert [record["n"] for record in exporter.taken] == list(range(5000))
+    assert balanced(exporter).targets["target"].dropped == {}
+
+
+def test_memory_keeps_its_bound_and_the_rest_goes_to_disk() -> None:
+    # Given
+    exporter = Target(ConnectionError("down"), retry=3600, max_memory="128 kB", max_disk="32 MB", on_full="block")
+
+    # When: eight times as much as memory takes
+    for record in padded(1000):
+        exporter.send(record)
+        assert exporter.stats().memory_bytes <= 128_000
+
+    # Then
+    stats = balanced(exporter)
+    assert stats.pending == 1000
+    assert stats.disk_bytes > 0
+    exporter.answer = None
+    assert exporter.flush(PATIENCE).complete
+    assert [record["n"] for record in exporter.taken] == list(range(1000))
+
+
+def test_without_disk_memory_keeps_its_bound_and_the_oldest_go() -> None:
+    # Given: the file system must keep free more than it has
+    exporter = Target(ConnectionError("down"), retry=3600, max_memory="128 kB", min_free_disk="100000 TB")
+
+    # When
+    for record in padded(1000):
+        exporter.send(record)
+        assert exporter.stats().memory_bytes <= 128_000
+
+    # Then
+    target = balanced(exporter).targets["target"]
+    assert target.accepted == 1000
+    assert 50 <= target.pending <= 128
+    assert target.dropped == {"overflow": 1000 - target.pending}
+    exporter.answer = None
+    assert exporter.flush(PATIENCE).complete
+    assert [record["n"] for record in exporter.taken] == list(range(1000 - target.pending, 1000))
+
+
+def test_disk_keeps_its_bound_as_du_shows_it() -> None:
+    # Given: records that do not compress
+    import random
+
+    noise = random.Random(7)
+    exporter = Target(ConnectionError("down"), retry=3600, max_memory="128 kB", max_disk="1 MB")
+    exporter.send({"n": -1})
+    assert exporter.directory is not None
+    most = 0
+
+    # When
+    for n in range(4000):
+        exporter.send({"n": n, "pad": noise.randbytes(1000)})
+        if n % 100 == 0:
+            exporter.save(PATIENCE)
+            most = max(most, du(exporter.directory))
+
+    # Then
+    assert most <= 1_000_000
+    target = balanced(exporter).targets["target"]
+    assert target.dropped["overflow"] + target.pending == 4001
+    assert target.pending > 100
+    exporter.answer = None
+    assert exporter.flush(PATIENCE).complete
+    got = [record["n"] for record in exporter.taken]
+    assert got == list(range(4000 - len(got), 4000))
+
+
+def test_a_record_larger_than_a_quarter_of_memory_goes_to_disk() -> None:
+    # Given
+    exporter = Target(max_memory="128 kB")
+    exporter.gate.clear()
+
+    # When
+    receipts = [exporter.send(data) for data in ("before", "y" * 100_000, "after")]
+    exporter.gate.set()
+
+    # Then: in its place
+    assert all(receipt.result(PATIENCE).successful for receipt in receipts)
+    assert exporter.taken == ["before", "y" * 100_000, "after"]
+
+
+def test_a_list_with_a_record_larger_than_a_quarter_of_memory() -> None:
+    # Given
+    exporter = Target(max_memory="128 kB")
+
+    # When
+    receipt = exporter.send(["before", "y" * 100_000, "after", "z" * 50_000])
+
+    # Then
+    assert receipt.result(PATIENCE).successful
+    assert exporter.taken == ["before", "y" * 100_000, "after", "z" * 50_000]
+
+
+def test_a_record_too_large_for_everything_is_refused_at_once() -> None:
+    # Given
+    exporter = Target(max_memory="128 kB", max_disk="256 kB")
+
+    # When / Then
+    with pytest.raises(QueueFullError, match="bytes"):
+        exporter.send("y" * 2_000_000)
+    exporter.send("small").result(PATIENCE)
+    assert exporter.taken == ["small"]
+    balanced(exporter)
+
+
+def test_what_is_too_old_is_dropped() -> None:
+    # Given
+    clock = FakeClock()
+    exporter = Target(ConnectionError("down"), retry=10**6, max_age=60, clock=clock)
+    receipt = exporter.send(numbers(3))
+    tuple(receipt)
+    clock.advance(50)
+    young = exporter.send({"n": 3})
+
+    # When
+    clock.advance(11)
+    clock.advance(4)
+
+    # Then
+    assert receipt.result(PATIENCE).successful is False
+    assert receipt.reason == "age"
+    assert not young.done()
+    assert balanced(exporter).targets["target"].dropped == {"age": 3}
+    exporter.answer = None
+    assert exporter.flush(PATIENCE).complete
+    assert exporter.taken == numbers(1, 3)
+
+
+def test_what_is_too_old_on_disk_is_dropped_after_a_restart() -> None:
+    # Given
+    clock = FakeClock()
+    exporter = Target(ConnectionError("down"), retry=10**6, max_age=60, clock=clock, name="old")
+    exporter.send(numbers(3))
+    exporter.close(0)
+
+    # When
+    clock.advance(61)
+    later = Target(max_age=60, clock=clock, name="old", retry=10**6, manual_reexport=False)
+    later.gate.clear()
+    later.send({"n": 3}).done()
+    later.gate.set()
+    later.flush(None)
+
+    # Then
+    target = balanced(later).targets["old"]
+    assert target.accepted == 4
+    assert target.delivered + target.dropped.get("age", 0) == 4
+    assert later.taken[-1] == {"n": 3}
+
+
+def test_a_dead_member_holds_no_more_than_the_bounds_and_the_healthy_one_misses_nothing() -> None:
+    # Given
+    a, b = Target(name="a"), Target(ConnectionError("down"), name="b", retry=3600)
+    pool = ExporterPool([a, b], max_records=50)
+
+    # When
+    for record in numbers(500):
+        pool.send(record).targets["a"]
+        if record["n"] % 10 == 0:
+            pool.flush(PATIENCE)
+    pool.flush(PATIENCE)
+
+    # Then
+    stats = balanced(pool)
+    assert a.taken == numbers(500)
+    assert stats.targets["a"].dropped == {}
+    assert stats.targets["b"].pending <= 50
+    assert stats.targets["b"].dropped["overflow"] >= 450
+
+
+@pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest", "raise", "block"])
+def test_a_bound_of_one_record(policy: str) -> None:
+    # Given
+    exporter = Target(max_records=1, on_full=policy, full_timeout=PATIENCE)
+
+    # When / Then
+    for n in range(20):
+        assert exporter.send({"n": n}).result(PATIENCE).successful
+    assert exporter.taken == numbers(20)
+
+
+def test_a_list_larger_than_the_bound() -> None:
+    # Given
+    exporter = Target(ConnectionError("down"), retry=3600, max_records=10)
+
+    # When
+    receipt = exporter.send(numbers(100))
+
+    # Then
+    target = balanced(exporter).targets["target"]
+    assert target.pending <= 10
+    assert target.accepted == 100
+    assert not receipt.done()
+    assert receipt.reason == "overflow"
