@@ -9,7 +9,10 @@ import time
 from benchmarks.harness import Bench, Figures, column
 
 OURS = ("resilient_exporters",)
-ALLOWED = {"diskcache", "tenacity", "psutil", "msgspec", "platformdirs", "resilient_exporters"}
+# msgspec imports typing_extensions where that is installed.
+ALLOWED = {
+    "diskcache", "tenacity", "psutil", "msgspec", "platformdirs", "resilient_exporters", "typing_extensions",
+}  # fmt: skip
 CODE = """
 import os, sys, threading, time
 began = time.perf_counter(); used = time.process_time()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from resilient_exporters import Batch, Exporter, ExporterPool, Outcome, Stats
 from resilient_exporters.delivery.clock import Bell, Clock
 
-__all__ = ["FakeClock", "Target", "balanced", "numbers"]
+__all__ = ["FakeClock", "Target", "balanced", "numbers", "until"]
 
 PATIENCE = 20.0
 """Seconds after which a test gives up; nothing that works takes nearly as long."""
@@ -89,11 +90,13 @@ class FakeClock(Clock):
         self._time = time
         self._boot = boot
         self._lock = threading.Lock()
+        self._read: dict[int, float] = {}  # what each thread reckons with: a wait counts from there
         self._waiting: dict[Bell, float] = {}
         self._late: set[Bell] = set()
 
     def now(self) -> float:
-        return self._now
+        now = self._read[threading.get_ident()] = self._now
+        return now
 
     def time(self) -> float:
         return self._time
@@ -118,9 +121,10 @@ class FakeClock(Clock):
     def wait(self, bell: Bell, seconds: float | None) -> bool:
         with self._lock:
             if seconds is not None:
-                if seconds <= 0:
+                deadline = self._read.get(threading.get_ident(), self._now) + seconds
+                if self._now >= deadline:
                     return bell.wait(0)
-                self._waiting[bell] = self._now + seconds
+                self._waiting[bell] = deadline
         rung = bell.wait()
         with self._lock:
             self._waiting.pop(bell, None)
@@ -128,6 +132,19 @@ class FakeClock(Clock):
                 self._late.discard(bell)
                 return False
         return rung
+
+
+def until(exporter: Exporter, condition: Callable[[Stats], bool]) -> None:
+    """Wait until the exporter's figures are as ``condition`` says: it looks after each attempt and each drop."""
+    engine = exporter._open()
+    bell = Bell()
+    engine.watch(bell.ring)
+    deadline = time.monotonic() + PATIENCE
+    try:
+        while not condition(exporter.stats()):
+            assert bell.wait(deadline - time.monotonic()), f"it never was so: {exporter.stats()}"
+    finally:
+        engine.unwatch(bell.ring)
 
 
 def numbers(count: int, start: int = 0) -> list[dict[str, int]]:
@@ -144,5 +161,3 @@ def balanced(exporter: Exporter | ExporterPool) -> Stats:
         assert min(target.accepted, target.delivered, target.dead, target.pending, *target.dropped.values()) >= 0, name
     return stats
 
-
-Answer = Callable[[Batch], Any]

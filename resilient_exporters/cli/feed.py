@@ -38,7 +38,7 @@ class Feed:
         self._stream = stream
         self._stopped = stopped
         self._handlers: dict[signal.Signals, Any] = {}
-        self.signal = ""
+        self.signal: str = ""
         self.unfinished = 0
 
     def __enter__(self) -> Self:
@@ -59,7 +59,7 @@ class Feed:
         os.close(self._waker)
 
     def _stop(self, number: int, _: FrameType | None) -> None:
-        self.signal = self.signal or signal.Signals(number).name
+        self.signal = signal.Signals(number).name
         self._stopped()
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
@@ -69,10 +69,13 @@ class Feed:
             yield from enumerate((line.removesuffix(b"\n") for line in self._stream), 1)
             return
         number, rest = 0, bytearray()
-        while not self.signal:
+        while True:
             ready, _, _ = select.select([descriptor, self._wake], [], [])
-            if self.signal or descriptor not in ready:
+            if self.signal:
                 break
+            if descriptor not in ready:
+                os.read(self._wake, _CHUNK)  # a signal that is not ours
+                continue
             data = os.read(descriptor, _CHUNK)
             if not data:
                 if rest:
@@ -119,7 +122,12 @@ class Parser:
             return text.removesuffix("\r")
         if not text.strip():
             return None
-        value = json.loads(text)
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"no JSON: {error.msg} at column {error.colno}") from error
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
         if value is None:
             raise ValueError("null is no record")
         return value
@@ -128,5 +136,5 @@ class Parser:
 def _is_container(text: str) -> bool:
     try:
         return text.lstrip()[:1] in ("{", "[") and isinstance(json.loads(text), (dict, list))
-    except ValueError:
+    except (ValueError, RecursionError):
         return False

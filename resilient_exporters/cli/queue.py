@@ -258,7 +258,7 @@ def dead(directory: Path, target: str | None, as_json: bool) -> None:
         rows(made, [(one.id, one.target, moment(one.time), one.attempts, one.reason, short_json(one.data, 80))])
     print_table(made)
     if letters:
-        remark(f"{number(len(letters))} dead letters; when the reason is gone: rexport queue replay {directory} [ID...]")
+        remark(f"{number(len(letters))} dead letters. When the reason is gone: rexport queue replay {directory}")
 
 
 @queue.command()

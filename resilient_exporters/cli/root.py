@@ -51,15 +51,18 @@ class _Wrong(click.ClickException):
     exit_code = 2
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+_HELP = """Send records over links that fail, and look after what waits.
+
+\b
+rexport demo              watch a sensor program survive a dead link and kill -9
+rexport send --to URL     lines from stdin to files and databases
+rexport queue ls          what waits on this machine, and for whom
+
+Exit codes: 0 all well, 1 something waits, was refused or is damaged, 2 wrong use.
+"""
+
+
+@click.group(cls=_Lazy, help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="rexport")
 def rexport() -> None:
-    r"""Send records over links that fail, and look after what waits.
-
-    \b
-    rexport demo              watch a sensor program survive a dead link and kill -9
-    rexport send --to URL     lines from stdin to files and databases
-    rexport queue ls          what waits on this machine, and for whom
-
-    Exit codes: 0 all well, 1 something waits, was refused or is damaged, 2 wrong use.
-    """
+    """Send records over links that fail, and look after what waits."""

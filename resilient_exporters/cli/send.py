@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -22,17 +22,40 @@ from resilient_exporters.delivery.clock import Bell
 from resilient_exporters.errors import EncodingError, QueueFullError
 from resilient_exporters.urls import from_url
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 __all__ = ["send"]
 
 _SHOWN = 10  # refused lines that are reported one by one
 _LOOK = 1.0  # seconds for which a full queue is waited for before signals are looked at
 
 
-@click.command()
+_HELP = """Send lines, or JSON lines, from stdin to every URL.
+
+\b
+tail -F app.log | rexport send --to file:///mnt/share/app.log
+sensor | rexport send --to 'sqlite:////data/x.db?table=readings' --to file:///data/readings.jsonl
+
+Lines are accepted as fast as they come, whether targets are there or not, and what cannot be delivered is kept. At
+the end of the input what waits is delivered, for --timeout seconds at most. The rest stays in the queue directory
+and is delivered by the next run with the same targets (`rexport send --to URL </dev/null`). A full queue makes the
+input wait (--option on_full=drop_oldest drops instead). Ctrl-C and SIGTERM save and end.
+
+--format auto: JSON if the first line is a JSON object or list, else text. A line that is no JSON is reported with
+its number, and the others go on.
+
+Exit code 0: all was delivered. 1: something waits, was refused or dropped.
+"""
+
+
+@click.command(help=_HELP)
 @click.option("--to", "urls", multiple=True, required=True, metavar="URL", help="A target; give it again for more.")
-@click.option("--name", help="Of the queue: the same name finds what an earlier run left. Default: what the targets are.")
+@click.option("--name", help="Of the queue; the same name finds what an earlier run left. Default: by the targets.")
 @click.option("--directory", type=click.Path(path_type=Path), help="Queue directory. Default: one by the name.")
-@click.option("--timeout", default=30.0, show_default=True, type=click.FloatRange(min=0), help="Seconds after EOF; 0 saves.")
+@click.option(
+    "--timeout", default=30.0, show_default=True, type=click.FloatRange(min=0), help="Seconds to deliver after the end."
+)
 @click.option("--format", "kind", default="auto", show_default=True, type=click.Choice(FORMATS), help="Of the input.")
 @click.option("--encoding", default="utf-8", show_default=True, help="Of the input.")
 @click.option("--option", "pairs", multiple=True, metavar="KEY=VALUE", help="An option of the queue: max_disk='2 GB'.")
@@ -47,22 +70,7 @@ def send(
     pairs: tuple[str, ...],
     quiet: bool,
 ) -> None:
-    r"""Send lines, or JSON lines, from stdin to every URL.
-
-    \b
-    tail -F app.log | rexport send --to file:///mnt/share/app.log
-    sensor | rexport send --to 'sqlite:////data/x.db?table=readings' --to file:///data/readings.jsonl
-
-    Lines are accepted as fast as they come, whether targets are there or not, and what cannot be delivered is kept. At
-    the end of the input what waits is delivered, for --timeout seconds at most. The rest stays in the queue directory
-    and is delivered by the next run with the same targets (`rexport send --to URL </dev/null`). A full queue makes the
-    input wait (--option on_full=drop_oldest drops instead). Ctrl-C and SIGTERM save and end.
-
-    --format auto: JSON if the first line is a JSON object or list, else text. A line that is no JSON is reported with
-    its number, and the others go on.
-
-    Exit code 0: all was delivered. 1: something waits, was refused or dropped.
-    """
+    """Send lines from stdin to every URL."""
     watch = _Watch()
     exporter = _exporter(urls, name, directory, {**_options(pairs)}, watch)
     parser = _parser(kind, encoding)
@@ -149,7 +157,8 @@ def _parser(kind: str, encoding: str) -> Parser:
     try:
         "".encode(encoding)
     except LookupError:
-        raise click.BadParameter(f"{encoding!r} is no encoding: try utf-8 or latin-1", param_hint="--encoding") from None
+        text = f"{encoding!r} is no encoding: try utf-8 or latin-1"
+        raise click.BadParameter(text, param_hint="--encoding") from None
     return Parser(kind, encoding)
 
 
@@ -159,12 +168,14 @@ class _Watch(Listener):
     def __init__(self) -> None:
         self.bell = Bell()
         self.lost = 0
+        self.count: dict[str, int] = {}
         self.reasons: dict[str, str] = {}
 
     def state_changed(self, target: str, state: str, reason: str) -> None:  # noqa: ARG002 - the log says it
         self.bell.ring()
 
     def delivered(self, target: str, records: int, seconds: float) -> None:  # noqa: ARG002 - as above
+        self.count[target] = self.count.get(target, 0) + records
         self.bell.ring()
 
     def dropped(self, target: str | None, records: int, reason: str) -> None:  # noqa: ARG002 - the figures say it
@@ -206,7 +217,7 @@ class _Screen:
         self._stack = contextlib.ExitStack()
         self._handler = _Lines(self._console, logging.ERROR if quiet else logging.WARNING)
 
-    def __enter__(self) -> _Screen:
+    def __enter__(self) -> Self:
         log = logging.getLogger("resilient_exporters")
         log.addHandler(self._handler)
         self._stack.callback(log.removeHandler, self._handler)
@@ -222,7 +233,7 @@ class _Screen:
     def __rich_console__(self, console: Console, options: object) -> Iterator[Any]:
         stats = self._exporter.stats()
         made = table("target", ">delivered", ">waiting", ">dead", ">dropped", "state", "last error")
-        yield f"{number(self.lines)} records accepted, {size(stats.memory_bytes)} in memory, {size(stats.disk_bytes)} on disk"
+        yield f"{number(self.lines)} accepted, {size(stats.memory_bytes)} in memory, {size(stats.disk_bytes)} on disk"
         lines = [
             (name, number(one.delivered), number(one.pending), number(one.dead), number(sum(one.dropped.values())),
              one.state, "" if one.state == "closed" else one.last_error[:60])
@@ -257,7 +268,8 @@ def _report(
         return 0
     if feed.signal:
         remark(f"ended by {feed.signal}{refused.truncated}")
-    remark("; ".join(f"{name}: {number(one.delivered)} delivered" for name, one in stats.targets.items()))
+    for name in stats.targets:
+        remark(f"{name}: {number(watch.count.get(name, 0))} delivered")
     if refused.count:
         remark(f"{number(refused.count)} lines refused")
     for what, reason in list(watch.reasons.items())[:_SHOWN]:
@@ -287,4 +299,5 @@ def _without_secret(url: str) -> str:
     from resilient_exporters.urls import ParsedURL
 
     parsed = ParsedURL.parse(url)
-    return url if parsed.password is None and not parsed.query else f"{parsed}…"
+    secret = any(word in key.lower() for key, _ in parsed.query for word in ("pass", "secret", "token", "key"))
+    return f"{parsed}…" if secret or parsed.password is not None else url

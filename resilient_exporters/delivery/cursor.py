@@ -158,7 +158,7 @@ class Cursor:
     def pending(self, following: int) -> int:
         """Records that are still open: counted from the offsets, not from the other counters."""
         end = following if self.left is None else self.left
-        return max(0, end - self.floor - len(self.ranges)) if self.ranges else max(0, end - self.floor)
+        return max(0, end - self.floor - self.ranges.total) if self.ranges else max(0, end - self.floor)
 
     # -- keeping -----------------------------------------------------------------------------------------------
 
@@ -189,7 +189,7 @@ class Cursor:
         cursor.ranges = IntervalSet(state.ranges)
         cursor.left = state.left
         # Delivered follows from what is settled, so that the counters add up whatever part of a state was kept.
-        settled = cursor.floor - cursor.joined + len(cursor.ranges) - cursor.excluded
+        settled = cursor.floor - cursor.joined + cursor.ranges.total - cursor.excluded
         cursor.delivered = settled - cursor.dead - sum(cursor.dropped.values())
         if cursor.delivered < 0:
             # Some that were counted are open again, for want of their ranges: they are accepted anew.

@@ -3,7 +3,7 @@
 A frame is 8 bytes of head and the payload::
 
     u32  length of the payload | flags
-    u32  crc32(payload) xor the low 32 bits of the record's offset
+    u32  crc32(payload) xor the flags xor the low 32 bits of the record's offset
 
 The offset in the checksum tells a frame from the remains of an earlier lap of the ring, which would be whole but for
 another place. The same bytes go from the ring to disk: nothing is encoded twice. (Adler-32 would be three times
@@ -47,7 +47,7 @@ class Frame(NamedTuple):
 
 def frame(payload: bytes, offset: int, flags: int = 0) -> bytes:
     """The bytes of one frame."""
-    return HEAD.pack(len(payload) | flags, zlib.crc32(payload) ^ (offset & _LOW)) + payload
+    return HEAD.pack(len(payload) | flags, zlib.crc32(payload) ^ flags ^ (offset & _LOW)) + payload
 
 
 def scan(
@@ -71,7 +71,7 @@ def scan(
             return
         start = position + HEAD_SIZE
         stop = start + (word & LENGTH)
-        if stop <= end and crc32(data[start:stop]) ^ (offset & _LOW) == check and (stop > start or word):
+        if stop <= end and crc32(data[start:stop]) ^ (word & FLAGS) ^ (offset & _LOW) == check and (stop > start or word):
             yield Frame(offset, word & FLAGS, start, stop)
             position, offset = stop, offset + 1
             continue
@@ -103,7 +103,7 @@ def _next_whole(data: memoryview, position: int, end: int, offset: int, lost: in
             continue
         if stop - candidate > _SEARCH and not _may_begin(data, stop, end):
             continue  # spares the checksum of megabytes at places where nothing begins
-        ahead = (check ^ zlib.crc32(data[candidate + HEAD_SIZE : stop]) ^ (offset & _LOW)) & _LOW
+        ahead = (check ^ zlib.crc32(data[candidate + HEAD_SIZE : stop]) ^ (word & FLAGS) ^ (offset & _LOW)) & _LOW
         # The xor of both offsets' low bits; a small step ahead must give back exactly this pattern.
         later = offset ^ ahead
         missing = later - offset
@@ -120,7 +120,7 @@ def _is_whole(data: memoryview, position: int, end: int, offset: int) -> bool:
     word, check = HEAD.unpack_from(data, position)
     start = position + HEAD_SIZE
     stop = start + (word & LENGTH)
-    return bool(word) and stop <= end and zlib.crc32(data[start:stop]) ^ (offset & _LOW) == check
+    return bool(word) and stop <= end and zlib.crc32(data[start:stop]) ^ (word & FLAGS) ^ (offset & _LOW) == check
 
 
 def _ends(data: memoryview, position: int, end: int) -> bool:

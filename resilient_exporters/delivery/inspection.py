@@ -259,10 +259,12 @@ class Inspection:
         return found
 
     def _in_memory(self) -> int:
-        open_ones = self._open()
-        return sum(
-            max(0, min(b, block.end) - max(a, block.first)) for block in self._queue.stock.blocks for a, b in open_ones
-        )
+        open_ones, found = self._open(), IntervalSet()
+        for block in self._queue.stock.blocks:
+            found.add(block.first, block.end)
+        for key in [*self._queue.stock.index, *(key for block in self._queue.stock.blocks for key in block.replaces)]:
+            found.remove(*span_of(key))
+        return sum(max(0, min(b, d) - max(a, c)) for a, b in open_ones for c, d in found)
 
     def _oldest_age(self) -> float | None:
         """By the oldest block on disk that somebody waits for: the ring does not note times."""
@@ -279,14 +281,17 @@ class Inspection:
     def records(self, target: str | None = None) -> Iterator[WaitingRecord]:
         """The waiting records, oldest first: those of one target, or of all. Read as you go."""
         cursors = [one for one in self._queue.cursors.values() if target is None or one.identity == target]
+        seen = 0
         for held in self._held():
-            waiting: dict[int, list[str]] = {}
+            # After a kill, a block in memory may begin within the last row on disk.
+            start, waiting = max(seen, held.start), dict[int, list[str]]()
             for cursor in cursors:
-                for a, b in cursor.open(held.start, min(held.stop, _end(cursor, self._queue))):
+                for a, b in cursor.open(start, min(held.stop, _end(cursor, self._queue))):
                     for offset in range(a, b):
                         waiting.setdefault(offset, []).append(cursor.identity)
             if waiting and (piece := self._piece(held)) is not None:
-                yield from self._decoded(Taken(held.start, held.stop, [piece]), waiting)
+                yield from self._decoded(Taken(start, held.stop, [piece]), waiting)
+                seen = held.stop
 
     def _decoded(self, taken: Taken, waiting: dict[int, list[str]]) -> Iterator[WaitingRecord]:
         raw = raw_records(taken)

@@ -132,7 +132,7 @@ class Intake(ABC):
             start, offset = mark = self._mark
             end = start + HEAD_SIZE + size
             if end <= self._edge and offset < self._seal_at:
-                whole = _PACK(size | flags, check ^ (offset & _LOW)) + payload
+                whole = _PACK(size | flags, check ^ flags ^ (offset & _LOW)) + payload
                 if self._mark is mark:  # else a signal handler sent something in between
                     # From here to the mark nothing can interrupt: a half-done append would tear the chain of frames.
                     self._memory[start:end] = whole
@@ -157,22 +157,29 @@ class Intake(ABC):
     def _append_slowly(self, payload: bytes, flags: int, *, again: bool = False) -> int:
         """Append where the open block is full, or the ring, or the queue."""
         size = HEAD_SIZE + len(payload)
-        if again:
-            self.seal()
-            if not self._has_room(size, again=True):
-                raise QueueFullError(None, "no room in memory just now: try again when less waits")
-        elif not self._make_room(size):
-            for cursor in self.cursors.values():
-                if cursor.left is None:
-                    cursor.refuse("overflow")
-                    self.keep_cursor(cursor)
-            self.on_drop(-1, 0, "overflow")
-            return -1
-        start, offset = self._mark
-        self._memory[start : start + size] = frame(payload, offset, flags)
+        while True:
+            if again:
+                self.seal()
+                if not self._has_room(size, again=True):
+                    raise QueueFullError(None, "no room in memory just now: try again when less waits")
+            elif not self._make_room(size):
+                return self._turn_away()
+            start, offset = mark = self._mark
+            whole = frame(payload, offset, flags)
+            if self._mark is mark:  # as in ``append``
+                break
+        self._memory[start : start + size] = whole
         self._mark = (start + size, offset + 1)
         self._begin()
         return offset
+
+    def _turn_away(self) -> int:
+        for cursor in self.cursors.values():
+            if cursor.left is None:
+                cursor.refuse("overflow")
+                self.keep_cursor(cursor)
+        self.on_drop(-1, 0, "overflow")
+        return -1
 
     def reserve(self, count: int, *, again: bool = False) -> int:
         """Offsets for records that never were in the ring and are being saved as a block of their own.
@@ -205,7 +212,7 @@ class Intake(ABC):
                     self.keep_ring()
                     if made < count:
                         self.placed(first, made, done=False)
-            return first
+            return first if made == count else -1
 
     def placed(self, first: int, count: int = 1, *, done: bool) -> None:
         """The records with reserved offsets are on disk; or they are not, and were never accepted."""

@@ -22,8 +22,9 @@ class IntervalSet:
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return iter(list(zip(self._starts, self._stops, strict=True)))
 
-    def __len__(self) -> int:
-        """How many integers it holds."""
+    @property
+    def total(self) -> int:
+        """How many integers it holds. (Not ``len``: that may not pass 2**31 on small machines, and ``list`` believes it.)"""
         return sum(self._stops) - sum(self._starts)
 
     def __bool__(self) -> bool:

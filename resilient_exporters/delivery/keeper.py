@@ -306,6 +306,8 @@ class Keeper:
                 frames = [memory[start:stop] for _, start, stop in gathered]  # not under the lock: senders go on
                 kept = [(block, part) for block, part in zip(blocks, frames, strict=True) if block.start >= 0]
                 puts = {key_of(block.first, block.count): pack(block, part) for block, part in kept}
+                if not self._spool.exists and not self._guard.growth():
+                    raise SpoolUnavailable("min_free_disk is reached")
                 self._spool.open()
                 if not self._make_room([len(row) for row in puts.values()]):
                     raise SpoolUnavailable("max_disk or min_free_disk is reached")

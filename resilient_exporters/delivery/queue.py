@@ -121,7 +121,8 @@ class Queue(Intake):
             if at in self.limbo or self.stock.key_at(at) is not None:
                 return None
             # Neither in memory nor on disk: damage found at the start. It must not stop the rest.
-            self.drop(at, self.stock.next_held(at, stop), "corrupt")
+            hole = next(self.limbo.gaps(at, self.stock.next_held(at, stop)))
+            self.drop(*hole, "corrupt")
         return None
 
     def _next_span(
@@ -352,7 +353,7 @@ class Queue(Intake):
         with self.lock:
             self.seal()
             while True:
-                if self.stock.index:
+                if self._row_is_oldest():
                     start, stop = span_of(self.stock.index[0])
                     times = self.stock.oldest_row()
                     if times is None:
@@ -369,13 +370,16 @@ class Queue(Intake):
                     return left
                 self.drop(start, stop, "age")
 
+    def _row_is_oldest(self) -> bool:
+        index, blocks = self.stock.index, self.stock.blocks
+        return bool(index) and (not blocks or span_of(index[0])[0] < blocks[0].first)
+
     def oldest_age(self) -> float:
         """Seconds since the oldest waiting record was accepted; 0 if none waits."""
         with self.lock:
             if self.low() >= self.following:
                 return 0.0
-            times = self.stock.oldest_row()
-            if times is not None:
+            if self._row_is_oldest() and (times := self.stock.oldest_row()) is not None:
                 return self.clock.now() - times[0]
             if self.stock.blocks:
                 return self.clock.now() - self.stock.blocks[0].born

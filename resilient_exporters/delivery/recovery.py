@@ -13,7 +13,7 @@ import msgspec
 from resilient_exporters.delivery.block import Block
 from resilient_exporters.delivery.clock import QueueClock
 from resilient_exporters.delivery.cursor import Cursor
-from resilient_exporters.delivery.frame import ELSEWHERE, HEAD_SIZE, Frame
+from resilient_exporters.delivery.frame import ELSEWHERE, HEAD_SIZE, Frame, scan
 from resilient_exporters.delivery.intake import RingState
 from resilient_exporters.delivery.interval import IntervalSet
 from resilient_exporters.delivery.queue import VERSION, Queue, QueueState
@@ -139,15 +139,16 @@ def attach(queue: Queue, keys: array[int], kept: QueueState | None, *, late: boo
                 elif cursor.left is None:
                     cursor.left = end  # its target was not there when this process started
         elif queue.ring.fresh or queue.following < end:
-            if not queue.ring.fresh:
-                log.warning("the ring is older than the disk: what waits in both is delivered again")
-            elif kept is not None:
+            waiting = _emptied(queue)
+            if kept is not None:
                 queue.clock = QueueClock(queue.clock.clock, kept.clock)
             for cursor in cursors:
                 queue.cursors[cursor.identity] = cursor
+            for cursor in queue.cursors.values():
                 queue.give_slot(cursor)
-            if not queue.stock.blocks:
-                queue.start_at(queue.ring.base, max(end, queue.following))
+            queue.start_at(queue.ring.base, max(end, queue.following))
+            for flags, payload in waiting:
+                queue.append_again(payload, flags)
         else:
             for cursor in cursors:
                 queue.cursors.setdefault(cursor.identity, cursor)
@@ -162,6 +163,22 @@ def attach(queue: Queue, keys: array[int], kept: QueueState | None, *, late: boo
             block.replaces.extend(key for key in near if span_of(key)[1] <= block.end)
             within.update(block.replaces)
         queue.stock.index.extend(key for key in keys if key not in within)
+
+
+def _emptied(queue: Queue) -> list[tuple[int, bytes]]:
+    """Take the records out of a ring that is older than the disk: its offsets were given anew meanwhile."""
+    waiting: list[tuple[int, bytes]] = []
+    if queue.ring.fresh:
+        return waiting
+    log.warning("the ring is older than the disk: what waits in it is queued again, under new ids")
+    for block in queue.stock.blocks:
+        for item in scan(memoryview(queue.ring.memory), block.start, block.stop, block.first):
+            if not all(cursor.settled(item.offset, item.offset + 1) for cursor in queue.cursors.values()):
+                waiting.append((item.flags, queue.ring.memory[item.start : item.stop]))
+    queue.stock.blocks.clear()
+    queue.damaged.clear()
+    queue.ring.start_over()
+    return waiting
 
 
 def _restore(state: bytes) -> Cursor | None:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import diskcache
 
@@ -33,6 +34,14 @@ _FILES = (_DATABASE, f"{_DATABASE}-wal", f"{_DATABASE}-shm")
 _COUNT_BITS = 20
 _PAGE = 4096
 _WAL_PAGES = 1000
+_FAR = 1 << 62
+_MISSES = 1000  # rows that may be unreadable in a row
+_NUMBER = (int, float)
+_SETTINGS: dict[str, Any] = {
+    name: str if isinstance(value, str) else _NUMBER
+    for name, value in {**diskcache.core.DEFAULT_SETTINGS, **diskcache.core.METADATA}.items()
+} | {"sqlite_wal_autocheckpoint": _NUMBER, "sqlite_journal_size_limit": _NUMBER}
+_EMPTY = 12 * _PAGE  # what tables and indexes without rows take
 
 
 class SpoolUnavailable(OSError):
@@ -77,6 +86,9 @@ class _BytesDisk(diskcache.Disk):  # type: ignore[misc] # diskcache has no type 
             raise SpoolDamaged(f"a row that holds no bytes (mode {mode!r})")
         return value
 
+    def remove(self, file_path: object) -> None:
+        """No row has a side file. One that names a file was tampered with, and that file is not ours to delete."""
+
 
 class Spool:
     """The database of one queue directory. Opened only when there is something to save, or one is there already.
@@ -114,8 +126,9 @@ class Spool:
         fresh = not self.exists
         with _translated():
             if fresh:
-                for name in _FILES[:1]:
-                    os.close(os.open(self.directory / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+                os.close(os.open(self.directory / _DATABASE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            else:
+                _check_settings(self.directory / _DATABASE)
             self._cache = diskcache.Cache(
                 str(self.directory),
                 timeout=5,
@@ -204,7 +217,7 @@ class Spool:
         with _translated():
             live = int(self._cache.reset("size"))
             file = int(self._cache.volume()) - live
-            used = min(file, live + len(self._cache) * _PAGE)
+            used = min(file, live + len(self._cache) * _PAGE + _EMPTY)
         others = self.disk_bytes() - sum(_blocks(self.directory / name) for name in _FILES)
         room = self.max_disk - others - 2 * self._wal_pages * _PAGE - 8 * _PAGE
         return used + new <= min(room, file + max(0, growth))
@@ -264,22 +277,47 @@ def rows(database: Path, *, live: bool = False) -> Iterator[tuple[int, bytes]]:
     more can be read.
     """
     mode = "mode=ro" if live else "mode=rw"
-    last, misses = -(1 << 62), 0
-    with closing(sqlite3.connect(f"file:{database}?{mode}", uri=True, timeout=5)) as connection:
-        while misses < 1000:
-            try:
-                for rowid, key, value in connection.execute(
-                    "SELECT rowid, key, value FROM Cache WHERE rowid > ? ORDER BY rowid", (last,)
-                ):
-                    last, misses = rowid, 0
-                    if type(key) is int and type(value) is bytes:
-                        yield key, value
-                return
-            except sqlite3.DatabaseError as error:
-                if last < 0:
-                    log.warning("nothing readable in %s: %s", database, error)
+    low, high, misses = -_FAR, _FAR, 0
+    with closing(sqlite3.connect(f"file:{quote(str(database))}?{mode}", uri=True, timeout=5)) as connection:
+        connection.text_factory = bytes
+        for order in ("ASC", "DESC"):  # what damage hides from one end may be seen from the other
+            while misses < _MISSES:
+                try:
+                    for rowid, key, value in connection.execute(
+                        f"SELECT rowid, key, value FROM Cache WHERE rowid > ? AND rowid < ? ORDER BY rowid {order}",  # noqa: S608 - one of two words
+                        (low, high),
+                    ):
+                        misses = 0
+                        low, high = (rowid, high) if order == "ASC" else (low, rowid)
+                        if type(key) is int and type(value) is bytes:
+                            yield key, value
                     return
-                last, misses = last + 1, misses + 1
+                except sqlite3.DatabaseError as error:
+                    log.debug("rows of %s: %s", database, error)
+                    if (low if order == "ASC" else -high) == -_FAR:
+                        break
+                    low, high = (low + 1, high) if order == "ASC" else (low, high - 1)
+                    misses += 1
+            misses = 0
+        log.warning("%s cannot be read to its end", database)
+
+
+def _check_settings(database: Path) -> None:
+    """Look at the settings before diskcache makes attributes and pragmas of them.
+
+    Raises:
+        SpoolDamaged: these are not the settings of a spool.
+    """
+    with closing(sqlite3.connect(database, timeout=5)) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not tables:
+            return  # made, and killed before anything was in it
+        if "Settings" not in tables:
+            raise SpoolDamaged("a database of another program")
+        for key, value in connection.execute("SELECT key, value FROM Settings"):
+            usual = _SETTINGS.get(key)
+            if usual is None or not isinstance(value, usual):
+                raise SpoolDamaged(f"a setting that is none of ours: {key!r:.40}")
 
 
 class _translated:  # noqa: N801 - reads as a statement
@@ -295,7 +333,7 @@ class _translated:  # noqa: N801 - reads as a statement
         if isinstance(error, sqlite3.DatabaseError):
             text = str(error)
             passing = isinstance(error, sqlite3.OperationalError) and not any(
-                sign in text for sign in ("malformed", "no such", "has no column", "not a database")
+                sign in text for sign in ("malformed", "no such", "has no column", "not a database", "decode")
             )
             if passing or isinstance(error, sqlite3.ProgrammingError):
                 raise SpoolUnavailable(text) from error

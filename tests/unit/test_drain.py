@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 
-from tests.targets import PATIENCE, FakeClock, Target, numbers
+from tests.targets import PATIENCE, FakeClock, Target, numbers, until
 
 
 def backlog(**options: Any) -> Target:
@@ -43,16 +44,19 @@ def test_newest_first() -> None:
 def test_balanced_sends_fresh_ones_first_and_the_backlog_in_the_rest() -> None:
     # Given: back again, and in the middle of the backlog
     exporter = backlog(drain="balanced")
-    exporter.gate.clear()
-    while exporter.inside.acquire(blocking=False):
-        pass
-    exporter._open().targets[0].breaker.poke()
-    exporter._open()._dispatcher.ring()
+    turn = threading.Semaphore(0)
+    exporter.answer = lambda _: None if turn.acquire(timeout=PATIENCE) else None
+    exporter.inside = threading.Semaphore(0)
+    engine = exporter._open()
+    engine.targets[0].breaker.poke()
+    engine.hurry()
+    exporter.entered()
+    turn.release()
     exporter.entered()
 
     # When: something new comes meanwhile
     fresh = exporter.send({"n": 100})
-    exporter.gate.set()
+    turn.release(100)
 
     # Then: it does not wait for the backlog
     assert fresh.result(PATIENCE).successful
@@ -71,7 +75,6 @@ def test_drain_rate_in_records() -> None:
     # When
     receipts = [exporter.send(record) for record in numbers(8)]
     assert receipts[1].result(None).successful
-    exporter.flush
 
     # Then: 0.2 s for each batch
     assert exporter.taken == numbers(2)
@@ -122,29 +125,15 @@ def test_waits_grow_and_a_servers_wish_counts() -> None:
     clock.advance(0.2)
     exporter.entered()
     exporter.answer = RetryableError("busy", after=30.0)
-    wait_open(exporter)
+    until(exporter, lambda stats: stats.targets["target"].state == "open")
     clock.advance(2.1)
     exporter.entered()
-    wait_open(exporter)
+    until(exporter, lambda stats: stats.targets["target"].state == "open")
     clock.advance(29)
     assert not exporter.inside.acquire(blocking=False)
     exporter.answer = None
     clock.advance(1.1)
     assert receipt.result(None).successful
-
-
-def wait_open(exporter: Target) -> None:
-    """Until the attempt under way has been judged: its receipt looks away no sooner."""
-    engine = exporter._open()
-    from resilient_exporters.delivery.clock import Bell
-
-    bell = Bell()
-    engine.watch(bell.ring)
-    try:
-        while exporter.stats().targets[exporter.name].state not in ("open", "held"):
-            bell.wait(PATIENCE)
-    finally:
-        engine.unwatch(bell.ring)
 
 
 @pytest.mark.parametrize("drain", ["fifo", "newest_first", "balanced"])

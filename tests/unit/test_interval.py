@@ -31,7 +31,7 @@ def test_it_is_a_set_of_integers(steps: list[tuple[bool, tuple[int, int]]], aske
         assert all(a < b for a, b in pieces)
         assert all(b < c for (_, b), (c, _) in zip(pieces, pieces[1:], strict=False))
     # and every question has the same answer
-    assert len(ranges) == len(model)
+    assert ranges.total == len(model)
     assert bool(ranges) == bool(model)
     assert [value in ranges for value in range(-1, BOUND + 2)] == [value in model for value in range(-1, BOUND + 2)]
     start, stop = asked
@@ -54,3 +54,10 @@ def test_it_may_be_changed_while_it_is_walked() -> None:
     for start, stop in ranges:
         ranges.remove(start, stop)
     assert not ranges
+
+
+def test_a_set_of_more_integers_than_there_is_memory() -> None:
+    # Given the gap between the records on disk and those of a start that could not read it
+    ranges = IntervalSet([(10, 1 << 41)])
+    assert list(ranges) == [(10, 1 << 41)]
+    assert ranges.total == (1 << 41) - 10

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from resilient_exporters.delivery import queue as module
+from resilient_exporters.delivery import intake as module
 from resilient_exporters.delivery.block import Payload, pack, unpack
 from resilient_exporters.delivery.cursor import DEAD, DELIVERED, EXCLUDED
-from resilient_exporters.delivery.frame import HEAD_SIZE
+from resilient_exporters.delivery.frame import HEAD_SIZE, Frame
 from resilient_exporters.delivery.interval import IntervalSet
-from resilient_exporters.delivery.queue import Queue, Taken
+from resilient_exporters.delivery.queue import Queue, QueueState, Taken
+from resilient_exporters.delivery.recovery import attach, decode_state, take_over
+from resilient_exporters.delivery.ring import Ring
+from resilient_exporters.delivery.settings import Settings
 from resilient_exporters.delivery.spool import key_of
 from resilient_exporters.delivery.stock import SAVING
 from resilient_exporters.errors import ClosedError, QueueFullError
@@ -250,22 +253,8 @@ def test_a_signal_handler_that_sends_in_the_middle_of_a_slow_send(monkeypatch: p
     assert sorted(waiting(queue, cursor).values()) == [b"first", b"handler", b"second"]
 
 
-def test_the_ring_is_used_from_its_beginning_when_it_is_empty() -> None:
-    # Given records that are delivered as they come
-    queue = make_queue()
-    cursor = queue.join("t")
-    highest = 0
-    for _ in range(2000):
-        fill(queue, 1, 100)
-        queue.seal()
-        queue.settle(cursor, 0, queue.following, DELIVERED)
-        highest = max(highest, queue._mark[0] - queue.ring.base)
-    # Then only its first pages are ever touched
-    assert highest <= queue._block_bytes + 200
-
-
 def test_under_pressure_a_quarter_of_memory_is_used() -> None:
-    queue = make_queue()
+    queue = make_queue(batch_records=10)
     queue.join("t")
     queue.pressed = True
     for _ in range(40):
@@ -454,7 +443,7 @@ def test_dropping_for_a_target_that_left_counts_only_its_own() -> None:
 def test_gathered_blocks_are_saved_once() -> None:
     queue = make_queue(batch_records=10)
     queue.join("t")
-    fill(queue, 30)
+    fill(queue, 30, 400)
     queue.seal()
     first = queue.gather(1, 30)
     assert [block.first for block, _, _ in first] == [0]
@@ -561,7 +550,7 @@ def test_ages_of_what_is_in_memory_before_a_young_row() -> None:
     offset = queue.reserve(1)
     queue.placed(offset, done=True)
     now = queue.clock.now()
-    queue.put_loaded(key_of(1, 1), Payload(b"", 1, 1, [module.Frame(1, 0, 0, 0)], b"", now, now))
+    queue.put_loaded(key_of(1, 1), Payload(b"", 1, 1, [Frame(1, 0, 0, 0)], b"", now, now))
     # Then the old one is the oldest, and expires
     assert queue.oldest_age() == 100
     queue.expire(60)
@@ -678,7 +667,8 @@ def test_a_clean_end_keeps_counters_and_ids_in_a_cut_file(path: Path) -> None:
     payloads = fill(again, 3000, 30)
     assert waiting(again, found)[3024] == payloads[-1]
     # and a smaller one after that, though the place to go on from lies behind its end
-    again.settle(found, 0, 5000, DELIVERED)
+    again.settle(found, 0, again.following, DELIVERED)
+    assert again.empty_ring()
     again.ring.close(keep=False)
     small = make_queue(path, capacity=SMALL)
     assert (small.ring.capacity, small.append(b"x"), small.memory_bytes() < 100) == (SMALL, 3025, True)
@@ -702,7 +692,7 @@ def test_killed_at_every_fill_of_a_ring_that_goes_round(count: int, path: Path) 
     cursor = queue.join("t")
     sent: dict[int, bytes] = {}
     for number in range(count):
-        sent[queue.following] = fill(queue, 1, 2000 + 37 * (number * count % 61))[0]
+        (sent[number],) = fill(queue, 1, 1400 + 37 * (number * count % 41))
         queue.settle(cursor, 0, max(0, number - 20), DELIVERED)
     # When it is killed
     again = reopened(queue, batch_records=3)
@@ -712,7 +702,7 @@ def test_killed_at_every_fill_of_a_ring_that_goes_round(count: int, path: Path) 
     assert waiting(again, found) == rest
     assert again.memory_bytes() <= queue.memory_bytes()
     for _ in range(10):
-        rest[again.following] = fill(again, 1, 500)[0]
+        rest[again.following - 1] = fill(again, 1, 500)[0]
     assert waiting(again, found) == rest
     assert found.dropped == {}
     assert waiting(reopened(again), found) == rest
@@ -779,27 +769,27 @@ def test_damage_to_the_whole_end_of_the_ring(upper: int, path: Path) -> None:
     queue = make_queue(path, batch_records=4)
     cursor = queue.join("t")
     size = 3000
+    sent: list[bytes] = []
     while not queue._wrapped:
-        fill(queue, 1, size)
+        sent += fill(queue, 1, size)
         queue.settle(cursor, 0, max(0, queue.following - 15), DELIVERED)
-    payloads = {queue.following + at: payload for at, payload in enumerate(fill(queue, 3, size))}
+    sent += fill(queue, 3, size)
     queue.seal()
-    head = queue.stock.blocks[0]
-    queue.settle(cursor, 0, min(payloads) - upper, DELIVERED)
-    head = queue.stock.blocks[0]
+    before_end = [block for block in queue.stock.blocks if block.start > queue._mark[0]]
+    head = before_end[-upper]
+    queue.settle(cursor, 0, head.first, DELIVERED)
+    assert queue._wrapped
     queue.ring.memory[head.start : queue.ring.end] = b"\xa5" * (queue.ring.end - head.start)
     # When it is opened
     again = reopened(queue)
     found = again.join("t")
     # Then what lies at the beginning is there, the rest is counted, and the ring goes on without losing more
-    rest = waiting(again, found)
-    assert rest.items() <= {**payloads, min(payloads) - 1: b""}.items() or rest.items() <= payloads.items()
-    assert set(rest) >= {at for at in payloads if at > min(payloads)}
-    assert not again._wrapped
-    lost = found.dropped.get("corrupt", 0)
-    assert lost >= 1
+    rest = {at: sent[at] for at in range(before_end[-1].end, len(sent))}
+    lost = before_end[-1].end - head.first
+    assert waiting(again, found) == rest
+    assert found.dropped == {"corrupt": lost}
     for _ in range(5):
-        rest[again.following] = fill(again, 1, size)[0]
+        rest[again.following - 1] = fill(again, 1, size)[0]
     assert waiting(again, found) == rest
     assert found.dropped == {"corrupt": lost}
     assert again.memory_bytes() <= again.ring.capacity
@@ -846,22 +836,57 @@ def test_more_targets_than_slots_survive_a_kill(path: Path) -> None:
         assert again.join(f"target {number}").pending(10) == (0 if number == 3 else 10), number
 
 
-@pytest.mark.xfail(strict=True, reason="what a cut-off cursor opens again is freed already, and counts as corrupt (report)")
 def test_more_ranges_than_a_slot_holds_survive_a_kill(path: Path) -> None:
     # Given a target that delivered every other block of many, the oldest not at all
-    queue = make_queue(path, batch_records=1, max_memory=SMALL)
+    queue = make_queue(path, batch_records=1)
     cursor = queue.join("t")
     fill(queue, 300)
     queue.seal()
     for at in range(1, 300, 2):
         queue.settle(cursor, at, at + 1, DELIVERED)
     # When the program is killed
-    again = reopened(queue)
+    found = reopened(queue, batch_records=1).join("t")
+    # Then nothing is lost; what the slot had no room for is delivered again
+    assert {at for a, b in found.open(0, 300) for at in range(a, b)} >= set(range(0, 300, 2))
+    assert (found.dropped, found.accepted(300)) == ({}, found.delivered + found.pending(300))
+
+
+@pytest.mark.xfail(strict=True, reason="what a cut-off cursor opens again is deleted from disk, and counts as corrupt (report)")
+def test_more_ranges_than_a_slot_holds_of_rows_on_disk_survive_a_kill(path: Path) -> None:
+    # Given the same with rows on disk, those that were delivered deleted
+    queue = make_queue(path, batch_records=1)
+    cursor = queue.join("t")
+    rows: dict[int, bytes] = {}
+    for _ in range(300):
+        fill(queue, 1, 1000)
+        rows |= save(queue)
+        queue.empty_ring()
+    for at in range(1, 300, 2):
+        queue.settle(cursor, at, at + 1, DELIVERED)
+    state = decode_state(queue.state())
+    left = {key: row for key, row in rows.items() if key not in queue.stock.freed}
+    assert len(left) == 150
+    # When the program is killed
+    again = make_queue_on(path, left, state)
     found = again.join("t")
-    # Then nothing is lost, and nothing that was delivered is counted as corrupt
-    assert set(waiting(again, found)) >= set(range(0, 300, 2))
-    assert found.dropped == {}
-    assert found.delivered == 150
+    # Then what is left is delivered, and nothing that was delivered is called corrupt
+    while found.pending(300):
+        taken = take(again)
+        if taken is None:
+            for key in list(again.stock.wanted):
+                again.put_loaded(key, unpack(left[key]))
+        else:
+            again.settle(found, taken.start, taken.stop, DELIVERED)
+    assert (found.dropped, found.delivered) == ({}, 300)
+
+
+def make_queue_on(path: Path, rows: dict[int, bytes], state: QueueState | None) -> Queue:
+    """As the engine opens a queue whose disk holds these rows."""
+    queue = Queue(Settings.check(max_memory=SMALL, batch_records=1), Ring(path, SMALL, Path("/queue")), StillClock())
+    take_over(queue)
+    attach(queue, array("q", sorted(rows)), state)
+    queue.settle_in()
+    return queue
 
 
 def test_a_target_with_a_very_long_name_survives_a_kill(path: Path) -> None:

@@ -1,0 +1,156 @@
+"""Records made into BSON documents, one by one, so that one that cannot be is refused alone."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import enum
+import hashlib
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+import bson
+from bson.binary import UuidRepresentation
+from bson.codec_options import CodecOptions
+from bson.decimal128 import Decimal128
+from bson.errors import InvalidDocument
+from bson.raw_bson import RawBSONDocument
+
+from resilient_exporters.delivery.outcome import Record
+from resilient_exporters.errors import DataTypeError
+
+__all__ = ["Document", "DocumentMaker"]
+
+LARGEST: Final = 16 * 1024 * 1024
+"""Bytes of a document at most (MongoDB manual, "MongoDB Limits and Thresholds")."""
+
+_OPTIONS: Final[CodecOptions[dict[str, Any]]] = CodecOptions(uuid_representation=UuidRepresentation.STANDARD)
+_RAW: Final[CodecOptions[RawBSONDocument]] = CodecOptions(document_class=RawBSONDocument)
+
+
+class Document(NamedTuple):
+    """A record as it goes to the server.
+
+    Attributes:
+        id: its ``_id``.
+        own: the id is ours: only this record can have it.
+        raw: the bytes, which pymongo passes on as they are.
+    """
+
+    id: Any
+    own: bool
+    raw: RawBSONDocument
+
+
+class DocumentMaker:
+    """Makes documents.
+
+    Args:
+        make_id: "record", "objectid", "server", or a function of the record.
+    """
+
+    def __init__(self, make_id: str | Callable[[Record], Any]) -> None:
+        self._make_id = make_id
+
+    def make(self, record: Record) -> Document:
+        """The document of a record. The record is not changed.
+
+        Raises:
+            DataTypeError: it cannot be one; the text says why.
+        """
+        data = record.data
+        if not isinstance(data, Mapping):
+            raise DataTypeError(None, f"a {type(data).__name__} is no document: send a mapping")
+        if "_id" in data:
+            document = data if next(iter(data)) == "_id" else {"_id": data["_id"], **data}
+            own = False
+        else:
+            identity, own = self._identity(record)
+            document = {"_id": identity, **data}
+        try:
+            raw = bson.encode(document, codec_options=_OPTIONS)
+        except (InvalidDocument, OverflowError, ValueError, TypeError, RecursionError):
+            raw, document = _encode_plain(document)
+        if len(raw) > LARGEST:
+            raise DataTypeError(None, f"{len(raw)} bytes of BSON: a document has at most {LARGEST} (16 MiB)")
+        return Document(document["_id"], own, RawBSONDocument(raw, _RAW))
+
+    def _identity(self, record: Record) -> tuple[Any, bool]:
+        make = self._make_id
+        if make == "record":
+            return f"{record.run}-{record.offset}", True
+        if make == "objectid":
+            return bson.ObjectId(hashlib.blake2b(record.id.encode(), digest_size=12).digest()), True
+        if make == "server":
+            return bson.ObjectId(), True
+        assert callable(make)  # noqa: S101 - the exporter's constructor has looked
+        try:
+            return make(record), False
+        except Exception as error:
+            raise DataTypeError(None, f"id= raised {type(error).__name__}: {error}") from error
+
+
+def _encode_plain(document: Mapping[str, Any]) -> tuple[bytes, Mapping[str, Any]]:
+    try:
+        changed: dict[str, Any] = _plain(document)
+        return bson.encode(changed, codec_options=_OPTIONS), changed
+    except RecursionError as error:
+        raise DataTypeError(None, "nested too deeply for BSON") from error
+    except (InvalidDocument, OverflowError, ValueError, TypeError) as error:
+        text = str(error).partition("| document:")[0]
+        if isinstance(error, OverflowError):
+            text = "a whole number beyond 64 bits; send it as text or Decimal"
+        elif isinstance(error, UnicodeEncodeError):
+            text = f"a lone surrogate, which UTF-8 does not have: {text}"
+        raise DataTypeError(None, " ".join(text.split())[:300]) from error
+
+
+def _plain(value: Any) -> Any:
+    """A value in types that BSON has; what it has already stays as it is."""
+    if isinstance(value, Mapping):
+        made = {key if isinstance(key, str) else _key(key): _plain(each) for key, each in value.items()}
+        if len(made) != len(value):
+            raise ValueError("two keys of a mapping have the same text")
+        return made
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(each) for each in value]
+    if isinstance(value, enum.Enum):
+        return _plain(value.value)
+    if hasattr(value, "to_pydatetime") or hasattr(value, "to_pytimedelta"):  # pandas
+        if str(value) == "NaT":
+            return None
+        return _plain(value.to_pydatetime(warn=False) if hasattr(value, "to_pydatetime") else value.to_pytimedelta())
+    if hasattr(value, "dtype") and hasattr(value, "tolist"):  # numpy
+        if value.dtype.kind in "mM":  # nanoseconds would come out as int
+            value = value.astype(f"{value.dtype.kind}8[us]")
+        return _plain(value.tolist())
+    if isinstance(value, decimal.Decimal):
+        return _decimal(value)
+    if isinstance(value, dt.datetime):
+        return value
+    if isinstance(value, dt.date):
+        return dt.datetime(value.year, value.month, value.day, tzinfo=dt.timezone.utc)
+    if isinstance(value, dt.time):
+        return value.isoformat()
+    if isinstance(value, dt.timedelta):
+        return value.total_seconds()
+    if isinstance(value, bytearray | memoryview):
+        return bytes(value)
+    return None if type(value).__name__ == "NAType" else value
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, bool | int | float | decimal.Decimal | dt.date | dt.time | uuid.UUID | bson.ObjectId):
+        return str(key)
+    if key is None:
+        return "null"
+    raise TypeError(f"a key of type {type(key).__name__}: give it as text")
+
+
+def _decimal(value: decimal.Decimal) -> Decimal128:
+    with decimal.localcontext(decimal.Context(prec=34, Emin=-6143, Emax=6144, traps=[])) as context:
+        exact = context.create_decimal(value)
+        if context.flags[decimal.Inexact] or context.flags[decimal.Overflow]:
+            raise ValueError(f"{value} has more than the 34 digits of a Decimal128; send it as text")
+        return Decimal128(exact)

@@ -1,0 +1,526 @@
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import diskcache
+import pytest
+
+from resilient_exporters.delivery import spool as module
+from resilient_exporters.delivery.block import Block, pack
+from resilient_exporters.delivery.frame import frame
+from resilient_exporters.delivery.spool import STATE, Spool, SpoolDamaged, SpoolUnavailable, disk_bytes, key_of, rows, span_of
+
+LETTERS = module.LETTERS
+RUN = b"run-8byt"
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    made = tmp_path / "queue"
+    made.mkdir(mode=0o700)
+    return made
+
+
+@pytest.fixture
+def spool(directory: Path) -> Iterator[Spool]:
+    made = Spool(directory, 8 << 20)
+    made.open()
+    yield made
+    made.close()
+
+
+def row_of(first: int, count: int) -> bytes:
+    frames = b"".join(frame(b"record %d" % at, at) for at in range(first, first + count))
+    return pack(Block(first, count, RUN, 0, len(frames), 1.0, 2.0), frames)
+
+
+def sql(directory: Path, statement: str, *values: object) -> list[Any]:
+    with closing(sqlite3.connect(directory / "cache.db", isolation_level=None)) as connection:
+        return connection.execute(statement, values).fetchall()
+
+
+def filled(directory: Path, number: int = 200, size: int = 3000) -> dict[int, bytes]:
+    chance = random.Random(1)
+    values = {key_of(at * 10, 10): chance.randbytes(size) for at in range(number)}
+    spool = Spool(directory, 64 << 20)
+    spool.open()
+    spool.write(values)
+    spool.close()
+    return values
+
+
+# -- rows ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_says_where_a_block_stands() -> None:
+    for first in (0, 1, 1 << 20, (1 << 42) + 7):
+        for count in (1, 500, (1 << 20) - 1):
+            assert span_of(key_of(first, count)) == (first, first + count)
+    assert key_of(5, 999_999) < key_of(6, 1)
+    assert key_of((1 << 43) - 1, (1 << 20) - 1) < 1 << 63
+
+
+def test_nothing_is_there_before_it_is_opened(directory: Path) -> None:
+    spool = Spool(directory, 1 << 20)
+    assert not spool.exists
+    assert list(directory.iterdir()) == []
+    spool.close()
+
+
+def test_what_is_written_is_read_after_a_restart_in_the_order_of_offsets(spool: Spool, directory: Path) -> None:
+    puts = {key_of(at, 3): row_of(at, 3) for at in (30, 0, 900, 1 << 41, 3)}
+    spool.write({**puts, STATE: b"state", LETTERS: b"letter", LETTERS - 1: b"letter 2"})
+    spool.close()
+    again = Spool(directory, 1 << 20)
+    assert again.exists
+    again.open()
+    again.open()
+    keys, letters = again.keys()
+    assert list(keys) == sorted(puts)
+    assert sorted(letters) == [LETTERS - 1, LETTERS]
+    assert {key: again.get(key) for key in keys} == puts
+    assert again.get(STATE) == b"state"
+    assert again.get(key_of(5, 5)) is None
+    payload, damaged = again.read(key_of(30, 3))
+    assert payload is not None
+    assert (payload.origin, payload.count, damaged) == (30, 3, b"")
+    assert again.read(key_of(5, 5)) == (None, b"")
+    again.close()
+
+
+def test_a_transaction_is_all_or_nothing(spool: Spool) -> None:
+    spool.write({1: b"one", 2: b"two"})
+
+    class Rows(dict[int, bytes]):
+        def items(self) -> Any:
+            yield 3, b"three"
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        spool.write(Rows(), [1])
+    assert [spool.get(key) for key in (1, 2, 3)] == [b"one", b"two", None]
+    spool.write({2: b"2", 3: b"three"}, [1, 99])
+    assert [spool.get(key) for key in (1, 2, 3)] == [None, b"2", b"three"]
+
+
+@pytest.mark.parametrize("value", ["text", 5, None, [1], bytearray(b"x"), {"a": 1}])
+def test_only_bytes_go_in(spool: Spool, value: Any) -> None:
+    with pytest.raises(TypeError, match="bytes"):
+        spool.write({1: value})
+    assert spool.get(1) is None
+
+
+@pytest.mark.parametrize("key", ["text", b"x", 1.5, True, None])
+def test_only_whole_numbers_are_keys(spool: Spool, key: Any) -> None:
+    with pytest.raises(TypeError, match="int"):
+        spool.write({key: b"x"})
+
+
+def test_large_values_make_no_files(spool: Spool, directory: Path) -> None:
+    spool.write({1: bytes(3 << 20)})
+    assert {entry.name for entry in directory.iterdir()} <= {"cache.db", "cache.db-wal", "cache.db-shm"}
+
+
+def test_a_damaged_row_is_salvaged_and_its_bytes_are_kept(spool: Spool, directory: Path, caplog: Any) -> None:
+    row = bytearray(row_of(7, 3))
+    row[30] ^= 1
+    body = bytearray(row_of(7, 3))
+    body[-1] ^= 1
+    spool.write({key_of(7, 3): bytes(row), key_of(17, 3): bytes(body)})
+    # Given a row whose head is damaged, nothing is left of it; else what proves intact is
+    assert spool.read(key_of(7, 3)) == (None, bytes(row))
+    payload, damaged = spool.read(key_of(17, 3))
+    assert payload is not None
+    assert damaged == bytes(body)
+    assert "offset 7" in caplog.text
+    spool.quarantine("7.block", damaged)
+    spool.quarantine("7.block", damaged)
+    kept = directory / "quarantine" / "7.block"
+    assert kept.read_bytes() == damaged
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
+
+
+# -- files ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
+def test_files_are_private_whatever_the_umask(directory: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        spool = Spool(directory, 1 << 20)
+        spool.open()
+        spool.write({1: b"x"})
+        modes = {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in directory.iterdir()}
+        spool.close()
+    finally:
+        os.umask(before)
+    assert set(modes) >= {"cache.db", "cache.db-wal"}
+    assert set(modes.values()) == {0o600}
+
+
+def test_the_settings_of_the_database(spool: Spool, directory: Path) -> None:
+    cache = spool._cache
+    assert (cache.eviction_policy, cache.cull_limit) == ("none", 0)
+    pragma = {name: cache._sql(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode", "mmap_size", "auto_vacuum")}
+    assert pragma == {"synchronous": 2, "journal_mode": "wal", "mmap_size": 0, "auto_vacuum": 2}
+
+
+def test_a_new_database_is_synced_into_its_directory(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(module, "sync_directory", synced.append)
+    for _ in range(2):
+        spool = Spool(directory, 1 << 20)
+        spool.open()
+        spool.close()
+    assert synced == [directory]
+
+
+def test_disk_bytes_are_those_of_du(directory: Path) -> None:
+    filled(directory, 20)
+    (directory / "quarantine").mkdir()
+    (directory / "quarantine" / "x").write_bytes(bytes(10_000))
+    expected = sum(
+        entry.stat().st_blocks * 512 for folder, _, files in os.walk(directory) for entry in map(Path(folder).joinpath, files)
+    )
+    assert disk_bytes(directory) == Spool(directory, 1).disk_bytes() == expected
+    assert disk_bytes(directory / "missing") == 0
+
+
+@pytest.mark.parametrize(("most", "largest"), [(256 << 10, 2000), (256 << 10, 40_000), (1 << 20, 5000), (4 << 20, 300_000)])
+def test_filling_to_the_bound_never_passes_it(directory: Path, most: int, largest: int) -> None:
+    # Given rows of random sizes, saved in transactions as large as the keeper makes them
+    chance = random.Random(most + largest)
+    spool = Spool(directory, most)
+    spool.open()
+    at, top, refused = 0, 0, 0
+    live: list[int] = []
+    for _ in range(150):
+        puts: dict[int, bytes] = {}
+        size = 0
+        while size < spool.transaction_bytes // 2 and len(puts) < 20:
+            value = chance.randbytes(chance.randrange(1, largest))
+            puts[key_of(at, 1)] = value
+            at += 1
+            size += len(value)
+        if spool.fits([len(value) for value in puts.values()], 1 << 62):
+            spool.write({**puts, STATE: bytes(chance.randrange(3000))})
+            live.extend(puts)
+        else:
+            # When they do not fit, then old ones are deleted, as the keeper does
+            refused += 1
+            gone = [live.pop(0) for _ in range(min(len(live), chance.randrange(1, 15)))]
+            spool.write({STATE: b"x"}, gone)
+        top = max(top, disk_bytes(directory))
+        # Then what du shows never passes the bound
+        assert disk_bytes(directory) <= most, (at, refused)
+    spool.close()
+    assert disk_bytes(directory) <= most
+    # and a good part of it is used
+    assert refused
+    assert top > most // 3
+
+
+def test_other_files_of_the_directory_count(spool: Spool, directory: Path) -> None:
+    assert spool.fits([100_000], 1 << 62)
+    (directory / "damaged-1.db").write_bytes(bytes(8 << 20))
+    assert not spool.fits([100_000], 1 << 62)
+
+
+def test_a_file_at_its_bound_takes_as_much_as_was_deleted(directory: Path) -> None:
+    values = filled(directory, 300)
+    spool = Spool(directory, 64 << 20)
+    spool.open()
+    # Given a file system that may not grow any more
+    assert not spool.fits([50_000], 0)
+    assert not spool.fits([50_000], -5)
+    spool.write({}, list(values)[:50])
+    assert spool.fits([50_000], 0)
+    spool.close()
+
+
+def test_shrinking_gives_space_back(directory: Path) -> None:
+    values = filled(directory, 500)
+    spool = Spool(directory, 64 << 20)
+    spool.open()
+    before = spool.disk_bytes()
+    spool.write({}, list(values)[5:])
+    assert spool.disk_bytes() >= before
+    spool.shrink()
+    assert spool.disk_bytes() < before // 4
+    assert [spool.get(key) for key in list(values)[:5]] == list(values.values())[:5]
+    spool.close()
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
+def test_a_read_only_directory_may_pass(directory: Path) -> None:
+    directory.chmod(0o500)
+    with pytest.raises(SpoolUnavailable):
+        Spool(directory, 1 << 20).open()
+    directory.chmod(0o700)
+    Spool(directory, 1 << 20).open()
+
+
+def test_a_directory_that_is_gone_may_come_back(directory: Path, tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "missing", 1 << 20)
+    with pytest.raises(SpoolUnavailable):
+        spool.open()
+    (tmp_path / "missing").mkdir()
+    spool.open()
+    spool.close()
+
+
+# -- what SQLite says ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (sqlite3.OperationalError("disk I/O error"), SpoolUnavailable),
+        (sqlite3.OperationalError("attempt to write a readonly database"), SpoolUnavailable),
+        (sqlite3.OperationalError("unable to open database file"), SpoolUnavailable),
+        (sqlite3.OperationalError("database is locked"), SpoolUnavailable),
+        (sqlite3.OperationalError("database or disk is full"), SpoolUnavailable),
+        (sqlite3.ProgrammingError("Cannot operate on a closed database."), SpoolUnavailable),
+        (diskcache.Timeout("locked"), SpoolUnavailable),
+        (OSError(5, "Input/output error"), SpoolUnavailable),
+        (sqlite3.DatabaseError("database disk image is malformed"), SpoolDamaged),
+        (sqlite3.DatabaseError("file is not a database"), SpoolDamaged),
+        (sqlite3.OperationalError("database disk image is malformed"), SpoolDamaged),
+        (sqlite3.OperationalError("no such table: Cache"), SpoolDamaged),
+        (sqlite3.OperationalError("table Cache has no column named mode"), SpoolDamaged),
+        (sqlite3.OperationalError("Could not decode to UTF-8 column 'key'"), SpoolDamaged),
+        (SpoolDamaged("x"), SpoolDamaged),
+        (ZeroDivisionError(), ZeroDivisionError),
+    ],
+)
+def test_what_may_pass_and_what_is_damage(error: Exception, expected: type[Exception]) -> None:
+    with pytest.raises(expected), module._translated():
+        raise error
+
+
+# -- tampering -----------------------------------------------------------------------------------------------------
+
+
+class Bomb:
+    """Runs when it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.system, (f"touch {self.trace}",)
+
+
+@pytest.mark.parametrize("where", ["row", "side file", "key", "text", "number", "null"])
+def test_a_planted_row_is_never_run(directory: Path, tmp_path: Path, where: str) -> None:
+    # Given a database that somebody wrote into with plain diskcache, or with worse
+    filled(directory, 3)
+    trace = tmp_path / "trace"
+    bomb = pickle.dumps(Bomb(trace))
+    (directory / "aa.val").write_bytes(bomb)
+    columns = "key, raw, store_time, access_time, size, mode, filename, value"
+    planted: dict[str, tuple[Any, ...]] = {
+        "row": (7, 1, 0, 0, 0, 4, None, bomb),
+        "side file": (7, 1, 0, 0, 0, 4, "aa.val", None),
+        "key": (bomb, 0, 0, 0, 0, 1, None, b"x"),
+        "text": (7, 1, 0, 0, 0, 1, None, "text"),
+        "number": (7, 1, 0, 0, 0, 1, None, 5),
+        "null": (7, 1, 0, 0, 0, 1, None, None),
+    }
+    sql(directory, f"INSERT INTO Cache ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", *planted[where])
+    # When the queue is opened and read
+    spool = Spool(directory, 1 << 20)
+    spool.open()
+    with pytest.raises(SpoolDamaged):
+        for key in spool.keys()[0]:
+            spool.get(key)
+    # Then nothing ran, and salvage takes what are rows of ours and nothing else
+    found = dict(rows(spool.set_aside()))
+    assert set(found) - {7} == {key_of(at * 10, 10) for at in range(3)}
+    assert all(type(value) is bytes for value in found.values())
+    assert not trace.exists()
+
+
+def test_a_planted_file_name_deletes_nothing(directory: Path, tmp_path: Path) -> None:
+    # Given a row that names a file of the user as its side file
+    victim = tmp_path / "precious" / "data"
+    victim.parent.mkdir()
+    victim.write_text("mine")
+    (key, *_) = filled(directory, 1)
+    sql(directory, "UPDATE Cache SET filename = ?", str(victim))
+    spool = Spool(directory, 1 << 20)
+    spool.open()
+    # When the row is replaced and deleted
+    spool.write({key: b"new"})
+    sql(directory, "UPDATE Cache SET filename = ?", str(victim))
+    spool.write({}, [key])
+    spool.close()
+    # Then the file is still there
+    assert victim.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("disk_fetch", "x"), ("disk_evil", 1), ("transact", "x"), ("get", 5), ("sqlite_writable_schema", 1), ("size", "text"),
+        ("count", None), ("sqlite_cache_size", b"\xff"), ("eviction_policy", 3), (b"\xff", 1),
+    ],
+)  # fmt: skip
+def test_a_planted_setting_is_damage(directory: Path, name: Any, value: Any) -> None:
+    # Given a setting that diskcache would make an attribute or a pragma of
+    filled(directory, 3)
+    sql(directory, "INSERT OR REPLACE INTO Settings VALUES (?, ?)", name, value)
+    spool = Spool(directory, 1 << 20)
+    with pytest.raises(SpoolDamaged):
+        spool.open()
+    assert len(dict(rows(spool.set_aside()))) == 3
+    spool.open()
+    spool.close()
+
+
+def test_a_setting_that_is_no_text_at_all(directory: Path) -> None:
+    filled(directory, 1)
+    sql(directory, "INSERT INTO Settings VALUES (CAST(x'ff' AS TEXT), 1)")
+    with pytest.raises(SpoolDamaged):
+        Spool(directory, 1 << 20).open()
+
+
+# -- damage --------------------------------------------------------------------------------------------------------
+
+
+def opened_somehow(directory: Path) -> tuple[dict[int, bytes], bool]:
+    """What the keeper gets out of a database, and whether it had to be set aside."""
+    spool = Spool(directory, 64 << 20)
+    try:
+        spool.open()
+        found = {key: spool.get(key) for key in spool.keys()[0]}
+        spool.write({1 << 50: b"x"}, [1 << 50])
+        return {key: value for key, value in found.items() if value is not None}, False
+    except SpoolDamaged:
+        found = dict(rows(spool.set_aside()))
+        spool.open()
+        spool.write(found)
+        return {key: value for key, value in found.items() if value is not None}, True
+    finally:
+        spool.close()
+
+
+def test_garbage_in_place_of_the_database(directory: Path, caplog: Any) -> None:
+    for content in (b"not a database" * 1000, random.Random(1).randbytes(50_000), b"SQLite format 3\0" + bytes(8000)):
+        (directory / "cache.db").write_bytes(content)
+        assert opened_somehow(directory) == ({}, True)
+        (aside,) = directory.glob("damaged-*.db")
+        assert aside.read_bytes() == content
+        assert "set aside" in caplog.text
+        for file in directory.iterdir():
+            file.unlink()
+
+
+def test_each_damaged_database_gets_a_name_of_its_own(directory: Path) -> None:
+    for number in (1, 2, 3):
+        (directory / "cache.db").write_bytes(b"junk" * 2000)
+        (directory / "cache.db-wal").write_bytes(b"junk")
+        spool = Spool(directory, 1 << 20)
+        assert spool.set_aside().name == f"damaged-{number}.db"
+        assert (directory / f"damaged-{number}.db-wal").exists()
+    assert not (directory / "cache.db-wal").exists()
+
+
+def test_an_empty_file_is_a_database_that_was_just_made(directory: Path) -> None:
+    (directory / "cache.db").touch(0o600)
+    assert opened_somehow(directory) == ({}, False)
+
+
+def test_a_database_of_another_program_is_not_written_into(directory: Path) -> None:
+    sql(directory, "CREATE TABLE photos (name TEXT)")
+    sql(directory, "INSERT INTO photos VALUES ('holiday')")
+    assert opened_somehow(directory) == ({}, True)
+    with closing(sqlite3.connect(directory / "damaged-1.db")) as connection:
+        assert connection.execute("SELECT name FROM photos").fetchall() == [("holiday",)]
+        assert connection.execute("SELECT count(*) FROM sqlite_master").fetchall() == [(1,)]
+
+
+@pytest.mark.parametrize("table", ["Cache", "Settings"])
+def test_a_database_with_other_columns(directory: Path, table: str) -> None:
+    filled(directory, 3)
+    sql(directory, f"ALTER TABLE {table} RENAME COLUMN key TO other")
+    found, aside = opened_somehow(directory)
+    assert aside
+    assert len(found) == (3 if table == "Settings" else 0)
+
+
+def test_a_database_cut_at_many_sizes(directory: Path) -> None:
+    # Given a database of 200 rows, cut as a file system may leave it
+    values = filled(directory)
+    whole = (directory / "cache.db").read_bytes()
+    saved = 0
+    for size in [*range(0, len(whole), len(whole) // 40), 1, 100, 4095, 4097, len(whole) - 1]:
+        for file in directory.iterdir():
+            file.unlink()
+        (directory / "cache.db").write_bytes(whole[:size])
+        found, _ = opened_somehow(directory)
+        # Then each row that comes out is one that was put in
+        assert found.items() <= values.items(), size
+        saved = max(saved, len(found))
+    assert saved >= 150
+
+
+def test_noise_in_a_database_at_many_places(directory: Path) -> None:
+    # Given a page of noise somewhere
+    values = filled(directory)
+    whole = (directory / "cache.db").read_bytes()
+    chance = random.Random(4)
+    pages = len(whole) // 4096
+    worst = len(values)
+    for page in [*range(1, pages, pages // 40)]:
+        for file in directory.iterdir():
+            file.unlink()
+        (directory / "cache.db").write_bytes(whole[: page * 4096] + chance.randbytes(4096) + whole[(page + 1) * 4096 :])
+        found, _ = opened_somehow(directory)
+        # Then most rows come out; a block's own checksum tells what was altered in place
+        assert set(found) <= set(values), page
+        changed = [key for key in found if found[key] != values[key]]
+        assert len(changed) <= 2, page
+        worst = min(worst, len(found))
+    assert worst == 0 or worst > 150
+
+
+def test_a_damaged_first_leaf_does_not_hide_the_others(directory: Path) -> None:
+    # Given small rows, many to a page, of which the first page is destroyed
+    spool = Spool(directory, 64 << 20)
+    spool.open()
+    values = {key_of(at, 1): b"%05d" % at * 20 for at in range(2000)}
+    spool.write(values)
+    spool.close()
+    database = directory / "cache.db"
+    raw = bytearray(database.read_bytes())
+    at = next(place for place in range(4096, len(raw), 4096) if raw[place] == 13 and b"0000000000" in raw[place : place + 4096])
+    raw[at : at + 4096] = b"\xff" * 4096
+    database.write_bytes(raw)
+    found = dict(rows(database))
+    assert len(found) > 1900
+    assert found.items() <= values.items()
+
+
+def test_reading_a_database_that_another_process_has_open(spool: Spool, directory: Path) -> None:
+    spool.write({1: b"one", 2: b"two"})
+    before = {entry.name: entry.stat().st_mtime_ns for entry in directory.iterdir() if not entry.name.endswith("-shm")}
+    assert dict(rows(directory / "cache.db", live=True)) == {1: b"one", 2: b"two"}
+    after = {entry.name: entry.stat().st_mtime_ns for entry in directory.iterdir() if not entry.name.endswith("-shm")}
+    assert before == after
+
+
+def test_rows_of_a_path_with_special_characters(tmp_path: Path) -> None:
+    directory = tmp_path / "what? 100%#1"
+    directory.mkdir()
+    filled(directory, 2)
+    assert len(dict(rows(directory / "cache.db"))) == 2
