@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from resilient_exporters.exporters.file import FileExporter
+    from resilient_exporters.exporters.mongodb import MongoDBExporter
     from resilient_exporters.exporters.sql import SQLExporter
     from resilient_exporters.urls import from_url
 
@@ -72,6 +73,7 @@ __all__ = [
     "Listener",
     "MissingConfigError",
     "MissingModuleError",
+    "MongoDBExporter",
     "Outcome",
     "QueueFullError",
     "QueueLockedError",
@@ -97,6 +99,7 @@ __all__ = [
 
 _LATER = {
     "FileExporter": "resilient_exporters.exporters.file",
+    "MongoDBExporter": "resilient_exporters.exporters.mongodb",
     "SQLExporter": "resilient_exporters.exporters.sql",
     "from_url": "resilient_exporters.urls",
 }

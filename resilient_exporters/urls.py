@@ -22,6 +22,8 @@ GROUP: Final = "resilient_exporters.exporters"
 
 _BUILT_IN: Final = {
     "file": "resilient_exporters.exporters.file:FileExporter",
+    "mongodb": "resilient_exporters.exporters.mongodb:MongoDBExporter",
+    "mongodb+srv": "resilient_exporters.exporters.mongodb:MongoDBExporter",
     "sql": "resilient_exporters.exporters.sql:SQLExporter",
     "sqlite": "resilient_exporters.exporters.sql:SQLExporter",
 }  # for a source checkout, which has no entry points

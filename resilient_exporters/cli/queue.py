@@ -371,8 +371,8 @@ def _maintained(directory: Path) -> Maintenance:
     except QueueLockedError as error:
         holder = str(error).partition(" is held by ")[2].partition(":")[0]
         raise click.ClickException(
-            f"{directory} is in use by {holder}: stop that program first, or do it there "
-            "(exporter.replay(), exporter.discard())"
+            f"{directory} is in use by {holder}: stop that program first "
+            "(a running one replays and discards by exporter.replay() and exporter.discard())"
         ) from error
 
 

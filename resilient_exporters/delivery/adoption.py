@@ -112,6 +112,8 @@ def _move(engine: Engine, orphan: Queue, block: Block, frames: bytes) -> int:
         queue.placed(first, block.count, done=done)
     if not done:
         raise SpoolUnavailable("no room for an adopted backlog")
+    for target in engine.targets:
+        target.settlement.doubtful.add(first, first + block.count)
     for cursor in orphan.cursors.values():
         present = queue.cursors.get(cursor.identity)
         if present is not None:

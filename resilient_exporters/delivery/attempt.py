@@ -72,6 +72,7 @@ class Decoded(NamedTuple):
         strange: offsets that are another target's business.
         broken: offsets whose frames are gone or whose payload cannot be read.
         refused: offset, record and reason of those that the exporter's own transform would not take.
+        again: some were given to the target before, and are replayed.
     """
 
     records: list[Record]
@@ -79,6 +80,7 @@ class Decoded(NamedTuple):
     strange: list[int]
     broken: list[int]
     refused: list[tuple[int, Record, str]]
+    again: bool
 
 
 def route(target: str, run: bytes, offset: int, flags: int, payload: bytes) -> bytes:
@@ -92,6 +94,7 @@ def decode(taken: Taken, identity: str) -> Decoded:
     offsets: list[int] = []
     strange: list[int] = []
     broken: list[int] = []
+    again = False
     read = codec.decode
     expected = taken.start
     for piece in taken.pieces:
@@ -115,6 +118,7 @@ def decode(taken: Taken, identity: str) -> Decoded:
                     strange.append(here)
                     continue
                 else:
+                    again = again or bool(flags & ROUTED)
                     records.append(record)
             except Exception as error:  # noqa: BLE001 - whatever a record is made of, it must not stop the others
                 log.error("record %s-%d cannot be decoded: %s", run, offset, error)
@@ -122,7 +126,7 @@ def decode(taken: Taken, identity: str) -> Decoded:
                 continue
             offsets.append(here)
     broken.extend(range(expected, taken.stop))
-    return Decoded(records, offsets, strange, broken, [])
+    return Decoded(records, offsets, strange, broken, [], again)
 
 
 def _unusual(run: str, offset: int, flags: int, payload: bytes, identity: str) -> Record | None:

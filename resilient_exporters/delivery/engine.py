@@ -265,7 +265,7 @@ class Engine:
             return Verdict(None, False, "overflow")
         if not target.cursor.settled(offset, offset + 1):
             return Verdict(None, False, "")
-        return target.history.verdict(offset)
+        return target.settlement.history.verdict(offset)
 
     def watch(self, waiter: Callable[[], None]) -> None:
         """Call ``waiter`` whenever something was settled or tried."""
@@ -304,7 +304,7 @@ class Engine:
         number = max(1, stop - start)
         if start >= 0:
             for target in self.targets:
-                target.history.odd(start, stop, reason)
+                target.settlement.history.odd(start, stop, reason)
         self._listener.dropped(None, number, reason)
         self._dispatcher.progress()
 

@@ -378,8 +378,8 @@ class Inspection:
             start, stop = span_of(key)
             where = f"block {start}"
             if start < before:
-                yield Finding(True, where, f"overlaps the block before it, which ends at {before}")
-            before = stop
+                yield Finding(False, where, f"repeats {before - start} records of the block before it, as after a kill")
+            before = max(before, stop)
             row = self._rows.get(key)
             if row is None:
                 if not self.live:

@@ -215,18 +215,30 @@ class Spool:
         """
         new = sum(size + _PAGE for size in sizes)
         with _translated():
-            live = int(self._cache.reset("size"))
-            file = int(self._cache.volume()) - live
-            used = min(file, live + len(self._cache) * _PAGE + _EMPTY)
+            file = self._pragma("page_count") * _PAGE
+            used = file - self._pragma("freelist_count") * _PAGE
         others = self.disk_bytes() - sum(_blocks(self.directory / name) for name in _FILES)
-        room = self.max_disk - others - 2 * self._wal_pages * _PAGE - 8 * _PAGE
+        share = self._wal_pages * _PAGE
+        log_bytes = share + max(share, new) + 8 * _PAGE  # a record larger than a share passes through the log as well
+        room = self.max_disk - others - log_bytes
         return used + new <= min(room, file + max(0, growth))
 
     def shrink(self) -> None:
         """Give free space back to the file system."""
         with _translated():
-            self._cache.reset("sqlite_incremental_vacuum", 1 << 30, update=False)
+            free = self._pragma("freelist_count")
+            while free:
+                # A script, because the pragma gives a page back at each step, and ``execute`` takes the first only.
+                self._cache._con.executescript(f"PRAGMA incremental_vacuum({self._wal_pages})")
+                left = self._pragma("freelist_count")
+                if left >= free:
+                    break
+                free = left
             self._cache.reset("sqlite_wal_checkpoint", "TRUNCATE", update=False)
+
+    def _pragma(self, name: str) -> int:
+        # Of diskcache's own connection: a second one would be a writer behind its back.
+        return int(self._cache._con.execute(f"PRAGMA {name}").fetchone()[0])
 
     def set_aside(self) -> Path:
         """Rename a damaged database and return its new path; the next ``open`` makes a fresh one."""

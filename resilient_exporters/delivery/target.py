@@ -9,18 +9,18 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from resilient_exporters.delivery.attempt import Attempt, Decoded, Sink, Unclear, ask, decode, raw_records
+from resilient_exporters.delivery.attempt import Attempt, Decoded, Sink, Unclear, ask, decode
 from resilient_exporters.delivery.bisection import ALONE, Bisection, Suspect
 from resilient_exporters.delivery.breaker import CLOSED, HALF_OPEN, HELD, Breaker
-from resilient_exporters.delivery.cursor import DEAD, DELIVERED, EXCLUDED, Cursor
+from resilient_exporters.delivery.cursor import Cursor
 from resilient_exporters.delivery.deadletters import Letter
-from resilient_exporters.delivery.history import History
 from resilient_exporters.delivery.interval import IntervalSet
 from resilient_exporters.delivery.listener import Listener
 from resilient_exporters.delivery.outcome import Batch, Delivered, Full, Hold, Record, Reject, Retry, Split
 from resilient_exporters.delivery.pace import Concurrency, Rate
 from resilient_exporters.delivery.queue import Queue, Taken
 from resilient_exporters.delivery.settings import Settings
+from resilient_exporters.delivery.settlement import Settlement, ranges_of
 from resilient_exporters.delivery.stats import TargetStats
 
 __all__ = ["Budget", "Target"]
@@ -55,7 +55,7 @@ class Target:
         prepare: applied to each record before it is delivered.
 
     Attributes:
-        claimed: offsets in flight, or on their way to be dead letters.
+        settlement: books the answers.
         flying: attempts under way.
         hung: attempts that were given up and whose threads have not come back.
         budget: what a flush with ``max_records`` leaves to be delivered.
@@ -77,8 +77,7 @@ class Target:
         self._sink = weakref.ref(sink)
         self.budget: Budget | None = None
         self.cursor = cursor
-        self.history = History()
-        self.claimed = IntervalSet()
+        self.settlement = Settlement(cursor, queue, listener, bury)
         self.flying: list[Attempt] = []
         self.hung = 0
         self.attempts = 0
@@ -89,13 +88,10 @@ class Target:
         self._queue = queue
         self._settings = settings
         self._listener = listener
-        self._bury = bury
         self._progress = progress
         self._prepare = prepare
         self._bisection = Bisection(settings.batch_records)
         self._fresh = queue.following
-        # What was accepted before this start may have been given to the target before.
-        self._doubtful = IntervalSet([(cursor.floor, queue.following)])
         self._connected = False
         self._connecting = threading.Lock()
 
@@ -135,11 +131,11 @@ class Target:
         if taken is None:
             return None
         self.breaker.begin()
-        self.claimed.add(taken.start, taken.stop)
+        self.settlement.claimed.add(taken.start, taken.stop)
         if self.budget is not None:
             self.budget.left -= taken.stop - taken.start
         number = 1 + max(self._bisection.failures_alone(taken.start), self.breaker.failures)
-        doubtful = sum(b - a for a, b in self._doubtful.gaps(taken.start, taken.stop)) < taken.stop - taken.start
+        doubtful = self.settlement.is_doubtful(taken.start, taken.stop)
         attempt = Attempt(sink, taken, number, now, doubtful=doubtful)
         self.flying.append(attempt)
         self.attempts += 1
@@ -150,14 +146,14 @@ class Target:
         return attempt
 
     def _take(self) -> Taken | None:
-        most, claimed = self._bisection.limit(self.cursor), self.claimed
+        most, claimed = self._bisection.limit(self.cursor), self.settlement.claimed
         if self.budget is not None:
             most = min(most, self.budget.left)
             if most <= 0:
                 return None
         suspect = self._bisection.suspect
         if suspect is not None:
-            claimed = IntervalSet(self.claimed)
+            claimed = IntervalSet(self.settlement.claimed)
             claimed.add(suspect.offset, suspect.offset + 1)
         return self._queue.take(self.cursor, claimed, most, self._settings.drain, self._fresh)
 
@@ -194,7 +190,8 @@ class Target:
         decoded = self._prepared(decode(attempt.taken, self.cursor.identity))
         answer: Any = Delivered()
         if decoded.records:
-            batch = Batch(decoded.records, redelivered=attempt.doubtful, deadline=attempt.deadline)
+            again = attempt.doubtful or decoded.again
+            batch = Batch(decoded.records, redelivered=again, deadline=attempt.deadline)
             lock = self._connecting
             answer = ask(attempt.sink, batch, lambda: self._connect(attempt.sink, lock), probe=attempt.number > 1)
         if self._outage(answer):
@@ -256,21 +253,16 @@ class Target:
         now = self._queue.clock.clock.now()
         self.flying.remove(attempt)
         taken = attempt.taken
-        self.claimed.remove(taken.start, taken.stop)
+        self.settlement.claimed.remove(taken.start, taken.stop)
         if decoded is not None:
-            for offset in decoded.strange:
-                self._settle(offset, offset + 1, EXCLUDED)
-            for offset in decoded.broken:
-                self._drop(offset, offset + 1, "corrupt")
-            if decoded.refused:
-                self._refuse(decoded.refused, attempt)
+            self.settlement.put_aside(decoded, attempt)
         before = self.cursor.delivered
         offsets = range(taken.start, taken.stop) if decoded is None else decoded.offsets
         answers = answer if isinstance(answer, list) else None
         if answers is not None:
-            failure = self._settle_each(decoded, answers, attempt)
+            failure = self.settlement.settle_each(decoded, answers, attempt)
         elif isinstance(answer, Delivered):
-            self._deliver(offsets, [answer.returned] * len(offsets) if answer.returned is not None else None)
+            self.settlement.deliver(offsets, [answer.returned] * len(offsets) if answer.returned is not None else None)
             failure = None
         else:
             failure = answer
@@ -284,84 +276,6 @@ class Target:
         )
         if delivered:
             self._listener.delivered(self.name, delivered, seconds)
-
-    def _deliver(self, offsets: Sequence[int], returned: list[Any] | None) -> None:
-        if not offsets:
-            return
-        start, stop = offsets[0], offsets[-1] + 1
-        if returned is not None:
-            if stop - start == len(offsets):
-                self.history.returned(start, returned)
-            else:
-                for offset, value in zip(offsets, returned, strict=True):
-                    self.history.returned(offset, [value])
-        for first, end in _ranges(offsets):
-            self._settle(first, end, DELIVERED)
-
-    def _settle(self, start: int, stop: int, how: str) -> None:
-        self._queue.settle(self.cursor, start, stop, how)
-        if self._doubtful:
-            self._doubtful.remove(start, stop)
-
-    def _drop(self, start: int, stop: int, reason: str) -> None:
-        self.history.odd(start, stop, reason)
-        self._settle(start, stop, reason)
-        self._listener.dropped(self.name, stop - start, reason)
-
-    def _settle_each(self, decoded: Decoded | None, answers: list[Any], attempt: Attempt) -> Any:
-        """Settle record by record. Returns the answer that stands for those that are not settled, if any."""
-        assert decoded is not None  # noqa: S101 - a list of answers comes from a decoded batch
-        delivered: list[int] = []
-        returned: list[Any] = []
-        refused: list[tuple[int, Record, str]] = []
-        failure: Any = None
-        for offset, record, answer in zip(decoded.offsets, decoded.records, answers, strict=True):
-            if isinstance(answer, Delivered):
-                delivered.append(offset)
-                returned.append(answer.returned)
-            elif isinstance(answer, Reject):
-                refused.append((offset, record, answer.reason))
-            elif isinstance(answer, Full):
-                self._drop(offset, offset + 1, "full")
-            elif isinstance(answer, Split) and len(answers) == 1:
-                refused.append((offset, record, answer.reason))
-            elif failure is None or _weight(answer) > _weight(failure):
-                failure = answer
-        self._deliver(delivered, returned if any(value is not None for value in returned) else None)
-        if refused:
-            self._refuse(refused, attempt)
-        return failure
-
-    def _refuse(self, refused: list[tuple[int, Record, str]], attempt: Attempt) -> None:
-        """Make dead letters. The records stay claimed until the letters are on disk."""
-        refused = [item for item in refused if not self.cursor.settled(item[0], item[0] + 1)]
-        if not refused:
-            return
-        raw = raw_records(attempt.taken)
-        wall = self._queue.clock.clock.time()
-        letters = [
-            Letter(
-                bytes.fromhex(record.run),
-                record.offset,
-                self.cursor.identity,
-                reason,
-                attempt.number,
-                wall,
-                *raw[offset],
-            )
-            for offset, record, reason in refused
-        ]
-        for offset, record, reason in refused:
-            self.claimed.add(offset, offset + 1)
-            self._listener.dead_lettered(self.name, record.id, reason)
-
-        def kept() -> None:
-            for offset, _, reason in refused:
-                self.claimed.remove(offset, offset + 1)
-                self.history.odd(offset, offset + 1, reason)
-                self._settle(offset, offset + 1, DEAD)
-
-        self._bury(letters, kept)
 
     def _judge(
         self,
@@ -377,13 +291,13 @@ class Target:
         if suspect is not None and (failure is None or isinstance(failure, _ANSWERS)):
             self._condemn(suspect)
         if isinstance(failure, Full):
-            for first, stop in _ranges(offsets):
-                self._drop(first, stop, "full")
+            for first, stop in ranges_of(offsets):
+                self.settlement.drop(first, stop, "full")
         if failure is None or isinstance(failure, Full):
             self._bisection.taken()
             self._is_there("healthy again")
             return
-        self._doubtful.add(attempt.taken.start, attempt.taken.stop)
+        self.settlement.doubtful.add(attempt.taken.start, attempt.taken.stop)
         if isinstance(failure, (Reject, Split)):
             # Clear enough: the target is there, and something in the batch is wrong, or too much.
             self._is_there("reached again")
@@ -411,13 +325,13 @@ class Target:
         """The record behind the suspect was taken, or clearly answered: the suspect is poison."""
         log.warning("%s: record %s is poison: %s", self.name, suspect.record.id, suspect.reason)
         reason = f"failed alone {ALONE} times: {suspect.reason}"
-        self._refuse([(suspect.offset, suspect.record, reason)], suspect.attempt)
+        self.settlement.refuse([(suspect.offset, suspect.record, reason)], suspect.attempt)
 
     def _refuse_or_halve(
         self, attempt: Attempt, offsets: Sequence[int], failure: Reject | Split, decoded: Decoded | None
     ) -> None:
         if len(offsets) <= 1 and decoded is not None and decoded.records:
-            self._refuse([(offsets[0], decoded.records[0], failure.reason)], attempt)
+            self.settlement.refuse([(offsets[0], decoded.records[0], failure.reason)], attempt)
         elif isinstance(failure, Split):
             self._bisection.shrink(len(offsets))
         else:
@@ -452,7 +366,7 @@ class Target:
         if decoded is not None and self.breaker.gives_up(now):
             reason = f"given up after {self.breaker.failures} attempts: {failure.reason}"
             pairs = zip(decoded.offsets, decoded.records, strict=True)
-            self._refuse([(offset, record, reason) for offset, record in pairs], attempt)
+            self.settlement.refuse([(offset, record, reason) for offset, record in pairs], attempt)
             self.breaker.failures = 0
 
     def _others_wait(self, offset: int) -> bool:
@@ -475,7 +389,9 @@ class Target:
         """Whether records were attempted, or will not be soon: the target is known to be away."""
         if self.breaker.state not in (CLOSED, HALF_OPEN):
             return True
-        return not any(True for _ in self._doubtful.gaps(start, stop)) and not self.claimed.covers(start, stop)
+        return not any(True for _ in self.settlement.doubtful.gaps(start, stop)) and not self.settlement.claimed.covers(
+            start, stop
+        )
 
     def stats(self, following: int) -> TargetStats:
         """The target's figures."""
@@ -494,21 +410,5 @@ class Target:
         )
 
 
-def _ranges(offsets: Sequence[int]) -> list[tuple[int, int]]:
-    if isinstance(offsets, range) or (offsets and offsets[-1] - offsets[0] + 1 == len(offsets)):
-        return [(offsets[0], offsets[-1] + 1)] if offsets else []
-    found: list[tuple[int, int]] = []
-    for offset in offsets:
-        if found and found[-1][1] == offset:
-            found[-1] = (found[-1][0], offset + 1)
-        else:
-            found.append((offset, offset + 1))
-    return found
-
-
 _ANSWERS = (Reject, Split, Full)
 """What only a target that is there can say."""
-
-
-def _weight(answer: object) -> int:
-    return (Split, Unclear, Retry, Hold).index(type(answer))

@@ -6,13 +6,12 @@ import contextlib
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from resilient_exporters.delivery.outcome import Batch, Delivered, Outcome, Record, Reject, Split
+from resilient_exporters.delivery.outcome import Batch, Outcome, Record, Reject, Split
 from resilient_exporters.errors import (
-    ConnectionError,
     DataTypeError,
     ExportError,
     InvalidConfigError,
@@ -31,7 +30,8 @@ if TYPE_CHECKING:
     from pymongo.database import Database
 
     from resilient_exporters.delivery.stats import CloseReport
-    from resilient_exporters.exporters.mongodb_documents import Document
+    from resilient_exporters.exporters.mongodb_errors import Verdict
+    from resilient_exporters.exporters.mongodb_writer import Group
     from resilient_exporters.exporters.parsed_url import ParsedURL
 
 __all__ = ["MongoDBExporter"]
@@ -112,7 +112,7 @@ class MongoDBExporter(Exporter):
         wtimeout: float | timedelta | None = None,
         compressors: str | None = None,
         client_options: Mapping[str, Any] | None = None,
-        id: Literal["record", "objectid", "server"] | Callable[[Record], Any] = "record",
+        id: Literal["record", "objectid", "server"] | Callable[[Record], Any] = "record",  # noqa: A002 - MongoDB's word
         on_duplicate: Literal["reject", "ignore", "replace"] = "reject",
         timeout: float | timedelta = 30.0,
         **options: Any,
@@ -120,17 +120,21 @@ class MongoDBExporter(Exporter):
         try:
             from resilient_exporters.exporters.mongodb_client import ClientFactory
             from resilient_exporters.exporters.mongodb_documents import DocumentMaker
+            from resilient_exporters.exporters.mongodb_writer import Writer
         except ModuleNotFoundError as error:
             raise _missing(error) from error
         if not callable(id):
             parse_choice(id, "id", ("record", "objectid", "server"))
-        self._on_duplicate = parse_choice(on_duplicate, "on_duplicate", ("reject", "ignore", "replace"))
+        parse_choice(on_duplicate, "on_duplicate", ("reject", "ignore", "replace"))
+        for name, flag in (("tls", tls), ("tls_allow_invalid_certificates", tls_allow_invalid_certificates)):
+            if flag is not None and not isinstance(flag, bool):
+                raise InvalidConfigError(None, f"{name}={flag!r}: must be True, False or None")
         for name, value in (("default_db", default_db), ("default_collection", default_collection)):
             if value is not None and (not isinstance(value, str) or not value):
                 raise InvalidConfigError(None, f"{name}={value!r}: must be a name, or None")
         patience = parse_seconds(wtimeout, "wtimeout", none_ok=True)
         try:
-            self._clients = ClientFactory(target_ip, target_port, uri, parse_seconds(timeout, "timeout") or 0.0, {
+            self._clients = ClientFactory(target_ip, target_port, uri, parse_seconds(timeout, "timeout"), {
                 "username": username, "password": password, "authSource": auth_source, "authMechanism": auth_mechanism,
                 "replicaSet": replica_set, "tls": tls, "tlsCAFile": _path(tls_ca_file),
                 "tlsCertificateKeyFile": _path(tls_certificate_key_file),
@@ -150,6 +154,7 @@ class MongoDBExporter(Exporter):
         if options.get("concurrency") is None and on_duplicate == "replace":
             options["concurrency"] = 1
         super().__init__(timeout=timeout, **options)
+        self._writer = Writer(on_duplicate, self.address())
         # Looking at each record costs a part of `send`, and there is nothing to see where both names are known.
         self._checks = self._db is None or self._collection is None
 
@@ -174,7 +179,7 @@ class MongoDBExporter(Exporter):
         """Hosts and ports, and the default database and collection, without account."""
         return f"{self._clients.address}/{self._db or ''}" + (f".{self._collection}" if self._collection else "")
 
-    def check(self, data: Any, options: Mapping[str, Any]) -> None:
+    def check(self, data: Any, options: Mapping[str, Any]) -> None:  # noqa: ARG002 - the hook's signature
         """Called for exporters without default database or collection.
 
         Raises:
@@ -241,152 +246,54 @@ class MongoDBExporter(Exporter):
         assert client is not None  # noqa: S101 - made above
         answers: list[Any] = [None] * len(batch)
         groups = self._groups(batch, answers)
-        for place, group in enumerate(groups):
+        for at, group in enumerate(groups):
             try:
                 with self._limit(batch.deadline):
-                    self._write(client[group.db][group.collection], group, answers, redelivered=batch.redelivered)
-            except Exception as error:  # noqa: BLE001 - told by the table of errors
+                    collection = client[group.db][group.collection]
+                    self._writer.write(collection, group, answers, redelivered=batch.redelivered)
+            except Exception as error:
                 told = self._alive_or_not(client, self._told(error), error, batch.deadline)
-                if len(groups) == 1 and len(group.members) == len(batch):
-                    if isinstance(told, RejectedError) and self._judge(error) == "split" and len(batch) > 1:
+                if len(group.members) == len(batch):
+                    if self._judge(error) == "split" and len(batch) > 1:
                         return Split(str(told))
                     raise told from error
                 if isinstance(told, RejectedError) and len(group.members) > 1:
-                    told = Split(str(told))  # the command is refused for one of them: find out which
-                passing = isinstance(told, (ConnectionError, TimeoutError)) or self._judge(error) == "retry"
-                for other in groups[place:] if passing else [group]:
-                    for member in other.members:
-                        answers[member] = told
+                    answer: Any = Split(str(told))  # the command is refused for one of them: find out which
+                else:
+                    answer = told
+                passing = self._judge(error) == "retry"
+                for other in groups[at:] if passing else [group]:
+                    for place in other.members:
+                        if answers[place] is None:
+                            answers[place] = answer
                 if passing:
                     break
         return answers
 
-    def _groups(self, batch: Batch, answers: list[Any]) -> list[_Group]:
+    def _groups(self, batch: Batch, answers: list[Any]) -> list[Group]:
         """The documents of a batch by database and collection. Records that cannot be documents are answered here."""
-        groups: dict[tuple[str, str], _Group] = {}
-        usual = None if self._checks else _Group(str(self._db), str(self._collection), [], [])
+        from resilient_exporters.exporters.mongodb_writer import Group
+
+        groups: dict[tuple[Any, Any], Group] = {}
+        usual = (self._db, self._collection)
         make = self._documents.make
         for place, record in enumerate(batch):
-            options = record.options
+            names = usual
             try:
-                if not options and usual is not None:
-                    group = usual
-                else:
-                    if (missing := self._missing(options)) is not None:
+                if record.options or self._checks:
+                    if (missing := self._missing(record.options)) is not None:
                         raise DataTypeError(None, missing)
-                    names = (str(options.get("db") or self._db), str(options.get("collection") or self._collection))
-                    group = groups.setdefault(names, _Group(*names, [], []))
+                    names = (record.options.get("db") or usual[0], record.options.get("collection") or usual[1])
                 document = make(record)
             except DataTypeError as error:
                 answers[place] = Reject(str(error))
                 continue
+            group = groups.get(names)
+            if group is None:
+                group = groups[names] = Group(str(names[0]), str(names[1]), [], [])
             group.members.append(place)
             group.documents.append(document)
-        found = [usual, *groups.values()] if usual is not None else list(groups.values())
-        return [group for group in found if group.members]
-
-    def _write(self, collection: Collection[Any], group: _Group, answers: list[Any], *, redelivered: bool) -> None:
-        """Write the documents of one collection and answer for each."""
-        from pymongo.errors import BulkWriteError
-
-        for part in self._rounds(group):
-            raised: BulkWriteError | None = None
-            try:
-                if self._on_duplicate == "replace":
-                    collection.bulk_write([self._operation(document) for document in part.documents], ordered=False)
-                else:
-                    collection.insert_many([document.raw for document in part.documents], ordered=False)
-            except BulkWriteError as error:
-                raised = error
-            for place, document in zip(part.members, part.documents, strict=True):
-                answers[place] = Delivered(document.id)
-            if raised is not None:
-                self._sort_out(collection, part, raised.details or {}, answers, redelivered=redelivered)
-                if any(not isinstance(answers[place], Delivered | Reject) for place in part.members):
-                    # What comes after one that is still to be written must not be there before it.
-                    for place in set(group.members) - {place for place in group.members if answers[place] is not None}:
-                        answers[place] = ExportError(self, "an earlier record with this _id is not written yet")
-                    return
-
-    def _rounds(self, group: _Group) -> Iterator[_Group]:
-        """With "replace", documents with the same ``_id`` are written one after the other; else all at once."""
-        if self._on_duplicate != "replace":
-            yield group
-            return
-        counts: dict[Any, int] = {}
-        rounds: list[_Group] = []
-        for place, document in zip(group.members, group.documents, strict=True):
-            mark = document.id if isinstance(document.id, str | int) else repr(document.id)
-            at = counts[mark] = counts.get(mark, -1) + 1
-            if at == len(rounds):
-                rounds.append(_Group(group.db, group.collection, [], []))
-            rounds[at].members.append(place)
-            rounds[at].documents.append(document)
-        yield from rounds
-
-    @staticmethod
-    def _operation(document: Document) -> Any:
-        from pymongo import InsertOne, ReplaceOne
-
-        return InsertOne(document.raw) if document.own else ReplaceOne({"_id": document.id}, document.raw, upsert=True)
-
-    def _sort_out(
-        self, collection: Collection[Any], group: _Group, details: Mapping[str, Any], answers: list[Any], *, redelivered: bool
-    ) -> None:
-        """Answer for the documents of a bulk that was not taken as a whole."""
-        from resilient_exporters.exporters.mongodb_errors import judge_document, outcome_error, reason
-
-        if concerns := details.get("writeConcernErrors"):
-            # They are written, but not as safely as was asked for: sent again, they are duplicates, and waited for.
-            problem = ExportError(self, f"write concern: {reason(concerns[-1])}")
-            waits = outcome_error(_Coded(str(problem), concerns[-1].get("code")), judge_document(concerns[-1]), self.address())
-            for place in group.members:
-                answers[place] = waits
-        doubted: list[tuple[int, Mapping[str, Any]]] = []
-        for error in details.get("writeErrors", ()):
-            at: int = error["index"]
-            verdict = judge_document(error)
-            if verdict == "duplicate":
-                doubted.append((at, error))
-            elif verdict in ("reject", "split"):
-                answers[group.members[at]] = Reject(reason(error))
-            else:
-                told = outcome_error(_Coded(reason(error), error.get("code")), verdict, self.address())
-                answers[group.members[at]] = told
-        if doubted:
-            self._duplicates(collection, group, doubted, answers, redelivered=redelivered, safe=not concerns)
-
-    def _duplicates(
-        self,
-        collection: Collection[Any],
-        group: _Group,
-        doubted: Sequence[tuple[int, Mapping[str, Any]]],
-        answers: list[Any],
-        *,
-        redelivered: bool,
-        safe: bool,
-    ) -> None:
-        """Answer for documents of which the server says that their key is there already."""
-        from resilient_exporters.exporters.mongodb_errors import on_id, reason
-
-        stored: Mapping[Any, bytes] | None = None
-        for at, error in doubted:
-            document, place, same = group.documents[at], group.members[at], on_id(error)
-            there = document.own and same is True
-            if not there and (redelivered or same is None):
-                # It may be this very record, whose answer was lost; the key that the server names may be another one.
-                if stored is None:
-                    stored = _stored(collection, [group.documents[each].id for each, _ in doubted])
-                found = stored.get(_mark(document.id))
-                there = found is not None and (document.own or (redelivered and found == document.raw.raw))
-                same = found is not None if same is None else same
-            if there or (same and self._on_duplicate == "ignore"):
-                if safe:
-                    answers[place] = Delivered(document.id)
-            elif same and self._on_duplicate == "replace" and not document.own:
-                answers[place] = ConnectionError(self, f"another writer was there first: {reason(error)}")
-            else:
-                answers[place] = Reject(reason(error))
+        return list(groups.values())
 
     # -- errors --------------------------------------------------------------------------------------------------
 
@@ -421,7 +328,7 @@ class MongoDBExporter(Exporter):
             return told
         return ExportError(self, f"the connection broke under this batch, while the server is there: {told}")
 
-    def _judge(self, error: Exception) -> str:
+    def _judge(self, error: Exception) -> Verdict:
         from resilient_exporters.exporters.mongodb_errors import judge
 
         verdict = judge(error)
@@ -432,7 +339,7 @@ class MongoDBExporter(Exporter):
     def _told(self, error: Exception) -> Exception:
         from resilient_exporters.exporters.mongodb_errors import outcome_error
 
-        return outcome_error(error, self._judge(error), self.address())  # type: ignore[arg-type] # a Verdict
+        return outcome_error(error, self._judge(error), self.address())
 
     def _missing(self, options: Mapping[str, Any]) -> str | None:
         for name, default in (("db", self._db), ("collection", self._collection)):
@@ -444,46 +351,9 @@ class MongoDBExporter(Exporter):
         return None
 
 
-class _Group(NamedTuple):
-    """Documents of one collection, with their places in the batch."""
-
-    db: str
-    collection: str
-    members: list[int]
-    documents: list[Document]
-
-
-class _Coded(Exception):
-    """A part of an answer that stands for an exception."""
-
-    def __init__(self, text: str, code: object) -> None:
-        super().__init__(text)
-        self.code = code
-
-
-def _stored(collection: Collection[Any], ids: Sequence[Any]) -> dict[Any, bytes]:
-    from bson.codec_options import CodecOptions
-    from bson.raw_bson import RawBSONDocument
-
-    raw: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
-    found = collection.with_options(codec_options=raw).find({"_id": {"$in": list(ids)}})
-    return {_mark(document["_id"]): bytes(document.raw) for document in found}
-
-
-def _mark(identity: Any) -> Any:
-    """An ``_id`` as a key of a dict; 1 and 1.0 are one ``_id`` to MongoDB too."""
-    try:
-        hash(identity)
-    except TypeError:
-        return repr(identity)
-    return identity
-
-
 def _path(path: str | os.PathLike[str] | None) -> str | None:
     return None if path is None else os.fspath(path)
 
 
 def _missing(error: ModuleNotFoundError) -> MissingModuleError:
-    return MissingModuleError(
-        None, f"MongoDBExporter needs {error.name}: pip install 'resilient-exporters[mongodb]'"
-    )
+    return MissingModuleError(None, f"MongoDBExporter needs {error.name}: pip install 'resilient-exporters[mongodb]'")

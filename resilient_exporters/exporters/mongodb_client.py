@@ -63,11 +63,10 @@ class ClientFactory:
     ) -> None:
         if isinstance(hosts, str) and "://" in hosts and uri is None:
             hosts, uri = None, hosts
-        if (hosts is None) == (uri is None):
-            what = "target_ip and uri are both given: give one of them"
-            if uri is None:
-                raise MissingConfigError(None, "target_ip: give the host of the server, or uri='mongodb://…'")
-            raise InvalidConfigError(None, what)
+        if hosts is None and uri is None:
+            raise MissingConfigError(None, "target_ip: give the host of the server, or uri='mongodb://…'")
+        if hosts is not None and uri is not None:
+            raise InvalidConfigError(None, "target_ip and uri are both given: give one of them")
         if not isinstance(port, int) or isinstance(port, bool) or not 0 < port < 65536:
             raise InvalidConfigError(None, f"target_port={port!r}: must be a number from 1 to 65535")
         self.database: str | None = None
@@ -79,7 +78,9 @@ class ClientFactory:
         else:
             found = [hosts] if isinstance(hosts, str) else list(hosts or ())
             if not found or not all(isinstance(each, str) and each.strip() for each in found):
-                raise InvalidConfigError(None, f"target_ip={hosts!r}: must be a host name or address, or a list of them")
+                raise InvalidConfigError(
+                    None, f"target_ip={hosts!r}: must be a host name or address, or a list of them"
+                )
             self._host = [_bracketed(each.strip()) for each in found]
             self.address = ",".join(_with_port(each, port) for each in self._host)
         self.srv = isinstance(self._host, str) and self._host.lower().startswith("mongodb+srv://")
@@ -100,9 +101,10 @@ class ClientFactory:
         if match is None or not match[2].rpartition("@")[2]:
             # Not shown: a password may stand in it, in any place if it was not percent-encoded.
             raise InvalidConfigError(
-                None, "uri: is no MongoDB connection string; right would be mongodb://user:password@host:27017/database "
+                None,
+                "uri: is no MongoDB connection string; right would be mongodb://user:password@host:27017/database, "
                 "with @ : / % in user and password percent-encoded",
-            )  # fmt: skip
+            )
         hosts = match[2].rpartition("@")[2]
         self.address = hosts if "+" in match[1] else ",".join(_with_port(each, 27017) for each in hosts.split(","))
         database, _, collection = unquote(match[3] or "").partition(".")
@@ -122,15 +124,15 @@ class ClientFactory:
         }  # fmt: skip
 
     def _check(self) -> None:
-        """Let pymongo look at the options, without certificate files and without DNS."""
+        """Let pymongo look at the options: all but those for which it would open certificates or ask DNS."""
         import pymongo
         from pymongo.errors import PyMongoError
 
-        host = re.sub(r"(?i)^mongodb\+srv:", "mongodb:", self._host) if isinstance(self._host, str) else self._host
-        files = {"tlscafile", "tlscertificatekeyfile", "tlscertificatekeyfilepassword", "tlscrlfile"}
-        options = {name: value for name, value in self._options.items() if name.lower() not in files}
+        host = self._host
         if isinstance(host, str):
-            host = re.sub(r"(?i)(?<=[?&])(tls(ca|certificatekey|crl)file|tlscertificatekeyfilepassword|srv\w+)=[^&]*&?", "", host)
+            host = re.sub(r"(?i)^mongodb\+srv:", "mongodb:", host)
+            host = re.sub(r"(?i)(?<=[?&])(tls|ssl|srv)\w*=[^&]*&?", "", host)
+        options = {name: value for name, value in self._options.items() if not name.lower().startswith("tls")}
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
@@ -139,7 +141,9 @@ class ClientFactory:
         except (PyMongoError, ValueError, TypeError, Warning) as error:
             raise InvalidConfigError(None, f"MongoDB options: {error}") from None
         if not concern.acknowledged:
-            raise InvalidConfigError(None, "w=0: the server would not say what it took; must be 1 or more, or 'majority'")
+            raise InvalidConfigError(
+                None, "w=0: the server would not say what it took; must be 1 or more, or 'majority'"
+            )
         self.write_timeout = "wtimeout" in concern.document
 
 

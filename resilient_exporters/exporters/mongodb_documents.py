@@ -125,18 +125,9 @@ def _plain(value: Any) -> Any:
         if value.dtype.kind in "mM":  # nanoseconds would come out as int
             value = value.astype(f"{value.dtype.kind}8[us]")
         return _plain(value.tolist())
-    if isinstance(value, decimal.Decimal):
-        return _decimal(value)
-    if isinstance(value, dt.datetime):
-        return value
-    if isinstance(value, dt.date):
-        return dt.datetime(value.year, value.month, value.day, tzinfo=dt.timezone.utc)
-    if isinstance(value, dt.time):
-        return value.isoformat()
-    if isinstance(value, dt.timedelta):
-        return value.total_seconds()
-    if isinstance(value, bytearray | memoryview):
-        return bytes(value)
+    for kind, change in _CHANGES:
+        if isinstance(value, kind):
+            return change(value)
     return None if type(value).__name__ == "NAType" else value
 
 
@@ -154,3 +145,17 @@ def _decimal(value: decimal.Decimal) -> Decimal128:
         if context.flags[decimal.Inexact] or context.flags[decimal.Overflow]:
             raise ValueError(f"{value} has more than the 34 digits of a Decimal128; send it as text")
         return Decimal128(exact)
+
+
+def _midnight(value: dt.date) -> dt.datetime:
+    return dt.datetime(value.year, value.month, value.day, tzinfo=dt.timezone.utc)
+
+
+_CHANGES: Final[tuple[tuple[type | tuple[type, ...], Callable[[Any], Any]], ...]] = (
+    (decimal.Decimal, _decimal),
+    (dt.datetime, lambda value: value),  # a datetime is a date
+    (dt.date, _midnight),
+    (dt.time, dt.time.isoformat),
+    (dt.timedelta, dt.timedelta.total_seconds),
+    ((bytearray, memoryview), bytes),
+)

@@ -11,7 +11,7 @@ from resilient_exporters import errors
 __all__ = ["CODES", "Verdict", "judge", "judge_document", "on_id", "outcome_error", "reason"]
 
 Verdict = Literal["duplicate", "reject", "retry", "hold", "split", "unclear"]
-"""``reject``: a document is refused, look for it. ``retry``: passing, all wait. ``hold``: someone has to mend something.
+"""``reject``: a document is refused, look for it. ``retry``: passing, all wait. ``hold``: someone has to mend it.
 ``split``: fewer documents at once. ``unclear``: the engine finds out."""
 
 
@@ -227,10 +227,12 @@ def outcome_error(error: Exception, verdict: Verdict, where: str) -> Exception:
     return errors.ExportError(said)
 
 
-_BAD_TLS: Final = re.compile(r"certificate verify failed|hostname mismatch|sslv3|tlsv1 alert|WRONG_VERSION_NUMBER", re.I)
-_BAD_CLOCK: Final = re.compile(r"not yet valid|has expired", re.I)
+_BAD_TLS: Final = re.compile(
+    r"certificate verify failed|hostname mismatch|sslv3|tlsv1 alert|wrong_version_number", re.IGNORECASE
+)
+_BAD_CLOCK: Final = re.compile(r"not yet valid|has expired", re.IGNORECASE)
 """A program that starts before NTP has answered sees this, and it passes."""
-_BAD_CONCERN: Final = re.compile(r"not replicated|'w' > 1|write ?concern", re.I)
+_BAD_CONCERN: Final = re.compile(r"not replicated|'w' > 1|write ?concern", re.IGNORECASE)
 """A standalone server refuses a write concern with BadValue, which says nothing of the documents."""
 
 

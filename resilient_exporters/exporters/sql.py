@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from resilient_exporters.delivery.outcome import Batch, Outcome, Reject, Split
 from resilient_exporters.errors import InvalidConfigError, MissingModuleError
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Engine
 
     from resilient_exporters.exporters.parsed_url import ParsedURL
-    from resilient_exporters.exporters.sql_writer import Piece
+    from resilient_exporters.exporters.sql_engine import Session
+    from resilient_exporters.exporters.sql_ledger import Ledger
+    from resilient_exporters.exporters.sql_writer import Piece, Writer
 
 __all__ = ["SQLExporter"]
 
@@ -118,7 +120,6 @@ class SQLExporter(Exporter):
             from resilient_exporters.exporters.sql_rows import RowMaker
             from resilient_exporters.exporters.sql_schema import Schema
             from resilient_exporters.exporters.sql_table import TableOptions
-            from resilient_exporters.exporters.sql_writer import Writer
         except ModuleNotFoundError as error:
             raise MissingModuleError(
                 None, f"{type(self).__name__} needs {error.name}: pip install 'resilient-exporters[sql]'"
@@ -139,16 +140,41 @@ class SQLExporter(Exporter):
             extra_column=extra_column,
             max_columns=max_columns,
             nan=nan,
+            **self._table_hooks(),
         )
         self._schema = Schema(tables, self.address())
         self._ledger = Ledger(ledger_size, schema) if ledger else None
-        self._writer = Writer(self._ledger)
+        self._writer = self._new_writer(self._ledger, schema)
         self._maker = RowMaker(
             tables, self._schema, table=table, upsert=self._upsert, value_column=value_column, ledger=ledger
         )
         if options.get("concurrency") is None and (self.dialect == "sqlite" or self._upsert):
             options["concurrency"] = 1
         super().__init__(**options)
+        self._database.session = self._session()
+
+    # -- what the exporters for one kind of server do in another way
+
+    def _session(self) -> Session:
+        """What a connection is to be like. ``timeout`` is known."""
+        from resilient_exporters.exporters.sql_engine import Session
+
+        return Session()
+
+    def _table_hooks(self) -> dict[str, Any]:
+        """Further fields of `TableOptions`."""
+        return {}
+
+    def _new_writer(self, ledger: Ledger | None, schema: str | None) -> Writer:  # noqa: ARG002 - for others
+        from resilient_exporters.exporters.sql_writer import Writer
+
+        return Writer(ledger)
+
+    def _oversize(self, error: Exception, pieces: Sequence[Piece]) -> dict[int, str]:  # noqa: ARG002 - for others
+        """Place and reason of the rows that are why the database hung up; none: it was an outage."""
+        return {}
+
+    # --
 
     @classmethod
     def from_url(cls, parsed: ParsedURL, options: dict[str, Any]) -> SQLExporter:
@@ -199,28 +225,42 @@ class SQLExporter(Exporter):
             self._look_again()
             return self._attempt(batch)
         except Exception as error:
-            if self._judge(error) == "split" and len(batch) > 1:
+            if self._judge(error) == "split":
                 return Split(str(self._told(error)))
             raise self._told(error) from error
 
     def _attempt(self, batch: Batch) -> Sequence[Outcome | None] | None:
         refused: dict[int, str] = {}
         pieces = self._maker.pieces(self._database.engine, batch, refused)
+        if refused and self._schema.older_than(_FRESH):
+            # What is refused here is gone from the queue: only by what the tables are now.
+            self._look_again()
+            refused = {}
+            pieces = self._maker.pieces(self._database.engine, batch, refused)
         if pieces:
             if self._ledger is not None:
                 self._ledger.make(self._database.engine)
             try:
-                with self._database.transaction(batch.deadline) as connection:
-                    for piece in pieces:
-                        self._writer.write(connection, piece, look=batch.redelivered)
+                self._write(batch, pieces, look=batch.redelivered)
             except Exception as error:
-                if self._judge(error) != "data":
+                verdict = self._judge(error)
+                if verdict == "data":
+                    refused |= self._isolate(batch, pieces)
+                elif verdict in ("retry", "split") and (found := self._oversize(error, pieces)):
+                    refused |= found
+                    self._write(batch, [each.without(found.keys(), each.members) for each in pieces], look=True)
+                else:
                     raise
-                refused |= self._isolate(batch, pieces)
             self._database.settled()
         if not refused:
             return None
         return [Reject(refused[place]) if place in refused else None for place in range(len(batch))]
+
+    def _write(self, batch: Batch, pieces: Sequence[Piece], *, look: bool) -> None:
+        with self._database.transaction(batch.deadline) as connection:
+            for piece in pieces:
+                if piece.members:
+                    self._writer.write(connection, piece, look=look)
 
     def _isolate(self, batch: Batch, pieces: Sequence[Piece]) -> dict[int, str]:
         refused: dict[int, str] = {}
@@ -253,6 +293,10 @@ class SQLExporter(Exporter):
         from resilient_exporters.exporters.sql_errors import judge, outcome_error
 
         return outcome_error(error, judge(error, self.dialect), self.address())
+
+
+_FRESH: Final = 1.0
+"""Seconds for which what is known of the tables is good enough to refuse a record."""
 
 
 def _one_of(name: str, value: object, allowed: tuple[str | None, ...]) -> None:

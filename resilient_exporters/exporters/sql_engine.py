@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,13 +18,30 @@ from sqlalchemy.pool import StaticPool
 
 from resilient_exporters.errors import InvalidConfigError, MissingModuleError, RetryableError
 
-__all__ = ["Database"]
+__all__ = ["Database", "Session"]
 
 _DRIVERS: Final = {
     "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql",
     "mariadb": "mariadb+pymysql", "mssql": "mssql+pymssql",
 }  # fmt: skip
+_TRUSTED: Final = 1.0
+"""Seconds for which a connection that lay idle is taken for a good one. To ask each time costs a round trip a batch."""
 _EXTRAS: Final = {"postgresql": "postgres", "mysql": "mysql", "mariadb": "mysql", "mssql": "sqlserver"}
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a connection of ours is to be like. An Engine that was given is used as it is.
+
+    Attributes:
+        arguments: for the driver's ``connect``.
+        engine: further arguments for SQLAlchemy's ``create_engine``.
+        prepare: called with each new connection of the driver; for settings of the session.
+    """
+
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    prepare: Callable[[Any], None] | None = None
 
 
 class Database:
@@ -40,12 +59,15 @@ class Database:
     Attributes:
         dialect: name of the SQLAlchemy dialect.
         address: dialect, host and database; no account, password or query.
+        session: what connections of ours are to be like; set before the first use.
     """
 
     def __init__(self, target: str | URL | Engine, *, synchronous: str, busy_timeout: float) -> None:
         self._synchronous = synchronous
         self._busy_timeout = busy_timeout
         self._lock = threading.Lock()
+        self.session = Session()
+        self._busy: dict[int, tuple[Any, float]] = {}
         self._given = isinstance(target, Engine)
         self._engine: Engine | None = target if isinstance(target, Engine) else None
         self._pid = os.getpid()
@@ -79,6 +101,7 @@ class Database:
         """Connect once. Raises what the driver raises."""
         if self._path is not None and not self._given:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._hang_up()
         with self.engine.connect():
             return
 
@@ -103,20 +126,24 @@ class Database:
         Raises:
             RetryableError: it is late.
         """
+        if self.dialect != "sqlite":
+            with self._server_transaction(deadline) as connection:
+                yield connection
+            return
         engine = self.engine
         try:
             connection = self._idle.pop()
         except IndexError:
             connection = engine.connect()
-        raw: Any = connection.connection.dbapi_connection if self.dialect == "sqlite" else None
+        raw: Any = connection.connection.dbapi_connection
         try:
-            if raw is not None and not raw.in_transaction:
+            if not raw.in_transaction:
                 raw.execute("BEGIN IMMEDIATE")
             yield connection
             if time.monotonic() >= deadline:
                 raise RetryableError(None, f"{self.address}: took longer than timeout; rolled back")
             connection.commit()
-            if raw is not None and raw.in_transaction:  # SQLAlchemy does not count what the driver did by itself
+            if raw.in_transaction:  # SQLAlchemy does not count what the driver did by itself
                 raw.commit()
         except BaseException:
             connection.close()  # rolls back
@@ -125,6 +152,46 @@ class Database:
             self._idle.append(connection)
         else:
             connection.close()
+
+    @contextlib.contextmanager
+    def _server_transaction(self, deadline: float) -> Iterator[Connection]:
+        self._hang_up()
+        connection = self.engine.connect()
+        raw: Any = connection.connection.dbapi_connection
+        with self._lock:
+            self._busy[id(connection)] = raw, deadline
+        try:
+            connection.begin()
+            yield connection
+            if time.monotonic() >= deadline:
+                raise RetryableError(None, f"{self.address}: took longer than timeout; rolled back")
+            connection.commit()
+        except BaseException:
+            if _gone(raw):
+                connection.invalidate()  # to roll back on it would raise, and hide why it is gone
+            raise
+        finally:
+            with self._lock:
+                del self._busy[id(connection)]
+            with contextlib.suppress(sa.exc.DBAPIError):  # it broke while it was rolled back: the pool drops it
+                connection.close()
+
+    def _hang_up(self) -> None:
+        """Shut down connections that are past their deadline: someone waits there for a peer that is not there.
+
+        A link can swallow everything and yet keep the connection open, and psycopg knows no time-out. The thread gets
+        an error and ends, and the server learns that nobody is there and rolls back.
+        """
+        if not self._busy:
+            return
+        now = time.monotonic()
+        with self._lock:
+            late = [raw for raw, deadline in self._busy.values() if now >= deadline]
+            for raw in late:
+                number = _descriptor(raw)
+                if number is not None:
+                    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(number)) as line:
+                        line.shutdown(socket.SHUT_RDWR)
 
     def moved(self) -> bool:
         """Whether the SQLite file was deleted or replaced under the open connections, which are then closed.
@@ -145,7 +212,7 @@ class Database:
 
     def _make(self) -> Engine:
         if self.dialect != "sqlite":
-            return sa.create_engine(self._url, pool_pre_ping=True, hide_parameters=True)
+            return self._make_for_server()
         if self._memory:
             engine = sa.create_engine(
                 self._url, poolclass=StaticPool, connect_args={"check_same_thread": False}, hide_parameters=True
@@ -153,6 +220,29 @@ class Database:
         else:
             engine = sa.create_engine(self._url, connect_args={"timeout": self._busy_timeout}, hide_parameters=True)
         sa.event.listen(engine, "connect", self._tune)
+        return engine
+
+    def _make_for_server(self) -> Engine:
+        session = self.session
+        # As many as there are batches in flight; those left by attempts that were given up come on top.
+        options = {"pool_size": 16, "max_overflow": 32, "pool_use_lifo": True, **session.engine}
+        engine = sa.create_engine(self._url, hide_parameters=True, connect_args=dict(session.arguments), **options)
+
+        def made(raw: Any, _: Any) -> None:
+            if session.prepare is not None:
+                session.prepare(raw)
+
+        def left(_: Any, record: Any) -> None:
+            record.info["idle since"] = time.monotonic()
+
+        def taken(raw: Any, record: Any, _: Any) -> None:
+            since = record.info.get("idle since")
+            if since is not None and time.monotonic() - since > _TRUSTED and not _answers(engine, raw):
+                raise sa.exc.DisconnectionError  # the pool makes a new one
+
+        sa.event.listen(engine, "connect", made)
+        sa.event.listen(engine, "checkin", left)
+        sa.event.listen(engine, "checkout", taken)
         return engine
 
     def _tune(self, connection: Any, _: Any) -> None:
@@ -173,6 +263,26 @@ class Database:
 
     def _writable(self) -> bool:
         return self._path is None or not self._path.exists() or os.access(self._path, os.W_OK)
+
+
+def _gone(raw: Any) -> bool:
+    """Whether a driver's connection is of no use any more. psycopg says ``closed``, PyMySQL ``open``."""
+    return bool(getattr(raw, "closed", False)) or not getattr(raw, "open", True)
+
+
+def _answers(engine: Engine, raw: Any) -> bool:
+    try:
+        return bool(engine.dialect.do_ping(raw))
+    except Exception:  # noqa: BLE001 - whatever a driver raises, this connection is not to be used
+        return False
+
+
+def _descriptor(raw: Any) -> int | None:
+    try:
+        number: int = raw.fileno()
+    except Exception:  # noqa: BLE001 - closed meanwhile, or a driver without it, which then has a time-out of its own
+        return None
+    return number
 
 
 def _url(given: str | URL) -> URL:

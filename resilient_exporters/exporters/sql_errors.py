@@ -56,8 +56,17 @@ def judge(error: BaseException, dialect: str) -> Verdict:
 def reason(error: BaseException) -> str:
     """The database's own words, on one line, without the statement and without the values."""
     origin = getattr(error, "orig", None) or error
-    text = " ".join(str(origin).split())
+    text = " ".join((_primary(origin) or str(origin)).split())
     return f"{type(origin).__name__}: {text}"[:500]
+
+
+def _primary(origin: BaseException) -> str | None:
+    """psycopg's error without the context, which would quote the row. Of keys, it is good to know which."""
+    diag = getattr(origin, "diag", None)
+    primary: str | None = getattr(diag, "message_primary", None)
+    if primary and diag is not None and diag.sqlstate in {"23503", "23505"} and diag.message_detail:
+        return f"{primary}: {diag.message_detail}"
+    return primary
 
 
 def outcome_error(error: Exception, verdict: Verdict, where: str) -> Exception:
@@ -167,6 +176,9 @@ def _sqlite(error: sqlite3.Error) -> Verdict:
 # --- servers -------------------------------------------------------------------------------------------------------
 
 _SQLSTATES: Final[dict[str, Verdict]] = {
+    "0A000": "schema",  # feature_not_supported: COPY into a table with row-level security, which the writer then avoids
+    "42809": "schema",  # wrong_object_type: COPY into a view, likewise
+    "428C9": "data",    # generated_always: a value for a column that makes its own
     "42501": "hold",    # insufficient_privilege
     "42P10": "hold",    # invalid_column_reference: ON CONFLICT without a unique constraint
     "42P01": "schema",  # undefined_table
@@ -267,6 +279,8 @@ _TEXTS: Final = tuple(
     (re.compile(pattern, re.IGNORECASE), verdict)
     for pattern, verdict in (
         (r"password authentication failed|no pg_hba\.conf entry|role .* does not exist|login failed", "hold"),
+        (r"no password supplied|not permitted to log in|server does not support SSL|certificate verify failed", "hold"),
+        (r"connection requires a valid client certificate|invalid connection option|sslmode value", "hold"),
         (r"database .* does not exist|unknown database|access denied|permission denied", "hold"),
     )
 )  # libpq gives no SQLSTATE for a connection that was refused

@@ -114,6 +114,9 @@ class RowMaker:
         if form.missing is not None:
             _refuse(group, refused, f"upsert_on: the record has no value for column {form.missing!r}")
             return None
+        if form.lacking:
+            _refuse(group, refused, f"column {form.lacking[0]!r} must have a value, and the record has none")
+            return None
         if form.unknown or form.keys:
             _keep(group, self._sift(group, form), refused)
         if not form.insert and group.members:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -36,11 +38,17 @@ class Schema:
         self._where = where
         self._tables: dict[str, KnownTable] = {}
         self._lock = threading.RLock()
+        self._since = time.monotonic()
 
     def forget(self) -> None:
         """Look every table up again: the database answered that one is not what it was."""
         with self._lock:
             self._tables.clear()
+            self._since = time.monotonic()
+
+    def older_than(self, seconds: float) -> bool:
+        """Whether what is known may be out of date."""
+        return time.monotonic() - self._since > seconds
 
     def table(self, engine: Engine, name: str) -> KnownTable | None:
         """The table, or None if there is none by that name."""
@@ -80,8 +88,11 @@ class Schema:
         if not columns:
             raise HoldError(None, f"{self._where}: no column is known for a table {name!r}; make it")
         table = sa.Table(name, sa.MetaData(), *columns, schema=self._options.schema)
-        self._change(engine, sa.schema.CreateTable(table))
-        return self._renewed(engine, name)
+        with self._lock:
+            if name not in self._tables:  # else another thread was faster
+                self._change(engine, sa.schema.CreateTable(table))
+                return self._renewed(engine, name)
+            return self._tables[name]
 
     def add(self, engine: Engine, table: KnownTable, fields: Mapping[str, Sequence[Any]]) -> KnownTable:
         """Give a table columns for further fields, as far as names, values and ``max_columns`` allow."""
@@ -130,7 +141,8 @@ class Schema:
             with engine.begin() as connection:
                 connection.execute(statement)
         except sa.exc.DBAPIError as error:
-            if judge(error, engine.dialect.name) != "schema":  # it is there already: someone else made it
+            # It is there already: someone else made it. PostgreSQL says 23505 of its own catalogue if that was just now.
+            if judge(error, engine.dialect.name) != "schema" and getattr(error.orig, "sqlstate", None) != "23505":
                 raise
 
     def _renewed(self, engine: Engine, name: str) -> KnownTable:
@@ -144,13 +156,17 @@ class Schema:
 
     def _reflect(self, connection: Connection, name: str) -> KnownTable | None:
         try:
-            table = sa.Table(
-                name, sa.MetaData(), schema=self._options.schema, autoload_with=connection, resolve_fks=False
-            )
+            with warnings.catch_warnings():
+                # A type that SQLAlchemy does not know (a point, a geometry) takes what the driver makes of a value.
+                warnings.filterwarnings("ignore", "Did not recognize type", sa.exc.SAWarning)
+                table = sa.Table(
+                    name, sa.MetaData(), schema=self._options.schema, autoload_with=connection, resolve_fks=False
+                )
         except sa.exc.NoSuchTableError:
             self._tables.pop(name, None)
             return None
-        known = self._tables[name] = KnownTable(table, connection.dialect, self._options)
+        strict = self._options.strict is not None and self._options.strict(connection, table)
+        known = self._tables[name] = KnownTable(table, connection.dialect, self._options, strict=strict)
         return known
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql, sqlite
-from sqlalchemy.engine import Dialect
+from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.types import TypeEngine
 
 from resilient_exporters.exporters.sql_values import ColumnCodec, Nan
@@ -23,9 +23,21 @@ _BULK_ROWS: Final = 50  # more gain nothing
 _CASELESS: Final = frozenset({"sqlite", "mysql", "mariadb", "mssql"})  # column names differ by more than case
 
 
+def plain_codec(column: sa.Column[Any], dialect: Dialect, nan: Nan, strict: bool) -> ColumnCodec:  # noqa: ARG001
+    """The codec of a column: the database itself looks whether a row may be as it is."""
+    return ColumnCodec(str(column.name), column.type, dialect, nan)
+
+
 @dataclass(frozen=True, slots=True)
 class TableOptions:
-    """What `SQLExporter` was told about tables; see there."""
+    """What `SQLExporter` was told about tables; see there.
+
+    Attributes:
+        codec: makes the codec of a column. Its last argument: whether a row without a value for a column that must
+            have one can be refused here.
+        strict: asks the database for that; None: never.
+        copies: rows are not written by ``Form.insert``, so that it passes over no id that is there.
+    """
 
     schema: str | None = None
     create: bool = False
@@ -35,6 +47,9 @@ class TableOptions:
     extra_column: str = "extra"
     max_columns: int = 500
     nan: Nan = "null"
+    codec: Callable[[sa.Column[Any], Dialect, Nan, bool], ColumnCodec] = plain_codec
+    strict: Callable[[Connection, sa.Table], bool] | None = None
+    copies: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +70,10 @@ class Form:
         unknown: places and names of the fields without a column.
         keys: places (in ``parts``) of the upsert columns.
         missing: an upsert column that the fields lack, or None.
+        columns: names of the columns in the row's order.
+        on: names of the upsert columns.
+        guard: name of the id column, if a row whose id is there is to be passed over.
+        lacking: columns that must have a value, and that the fields lack.
     """
 
     insert: str
@@ -69,6 +88,10 @@ class Form:
     unknown: tuple[tuple[int, str], ...]
     keys: tuple[int, ...]
     missing: str | None
+    columns: tuple[str, ...] = ()
+    on: tuple[str, ...] = ()
+    guard: str | None = None
+    lacking: tuple[str, ...] = ()
 
 
 class KnownTable:
@@ -78,12 +101,14 @@ class KnownTable:
         table: as reflected.
         dialect: of the engine.
         options: what the exporter was told.
+        strict: whether a row that lacks a value can be refused before the database is asked.
     """
 
-    def __init__(self, table: sa.Table, dialect: Dialect, options: TableOptions) -> None:
+    def __init__(self, table: sa.Table, dialect: Dialect, options: TableOptions, *, strict: bool = False) -> None:
         self.name = str(table.name)
         names = [str(column.name) for column in table.columns]
-        self.columns = {name: ColumnCodec(name, table.columns[name].type, dialect, options.nan) for name in names}
+        self.columns = {name: options.codec(table.columns[name], dialect, options.nan, strict) for name in names}
+        self.required = frozenset(str(each.name) for each in table.columns if _required(each)) if strict else frozenset()
         self._dialect = dialect
         self._options = options
         self._types = {str(column.name): column.type for column in table.columns}
@@ -149,7 +174,7 @@ class KnownTable:
         return Form(
             insert=insert,
             update=update,
-            known=None if upsert or self.id_column is None or self._guarded else self._known(),
+            known=None if upsert or self.id_column is None or (self._guarded and not self._options.copies) else self._known(),
             bulk=bulk,
             names=style,
             parts=tuple((place, self.columns[name]) for name, place in taken.items()),
@@ -159,6 +184,10 @@ class KnownTable:
             unknown=tuple(unknown),
             keys=tuple(list(taken).index(each) for each in on) if missing is None else (),
             missing=missing,
+            columns=tuple(names),
+            on=tuple(on),
+            guard=self.id_column if self._guarded and not upsert and self.id_column in names else None,
+            lacking=tuple(sorted(self.required.difference(names))),
         )
 
     @property
@@ -235,6 +264,12 @@ class KnownTable:
     def _known(self) -> sa.Select[Any]:
         table = self._stand_in([str(self.id_column)])
         return sa.select(table.c.c0).where(table.c.c0.in_(sa.bindparam("ids", expanding=True)))
+
+
+def _required(column: sa.Column[Any]) -> bool:
+    """Whether a row must bring a value for it."""
+    given = column.server_default is not None or column.identity is not None or column.computed is not None
+    return not column.nullable and not given and column.autoincrement is not True
 
 
 def _unique(table: sa.Table) -> set[str]:

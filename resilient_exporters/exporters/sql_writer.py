@@ -80,8 +80,11 @@ class Writer:
             self._ledger.note(connection, piece.table, piece.ids)
         elif look and piece.form.known is not None and piece.form.id_at is not None:
             piece = piece.without(self.there(connection, piece), piece.columns[piece.form.id_at])
-        if not piece.members:
-            return
+        if piece.members:
+            self._put(connection, piece)
+
+    def _put(self, connection: Connection, piece: Piece) -> None:
+        """Hand the rows to the driver."""
         if connection.dialect.name == "sqlite":
             _write_sqlite(connection, piece)
             return
@@ -109,7 +112,7 @@ class Writer:
         """
         try:
             with connection.begin_nested():
-                self.write(connection, piece, look=True)
+                self._write_doubtful(connection, piece)
         except Exception as error:
             if judge(error, connection.dialect.name) != "data":
                 raise
@@ -120,6 +123,10 @@ class Writer:
         middle = len(piece.members) // 2
         first = self.isolate(connection, piece.part(0, middle))
         return first | self.isolate(connection, piece.part(middle, len(piece.members)))
+
+    def _write_doubtful(self, connection: Connection, piece: Piece) -> None:
+        """As `write`, for rows of which some may be refused, or be there."""
+        self.write(connection, piece, look=True)
 
     def there(self, connection: Connection, piece: Piece) -> set[Any]:
         """Those ids of a piece that its table holds."""

@@ -31,6 +31,7 @@ PUBLIC = [
     "Listener",
     "MissingConfigError",
     "MissingModuleError",
+    "MongoDBExporter",
     "Outcome",
     "QueueFullError",
     "QueueLockedError",
