@@ -6,12 +6,17 @@ from typing import NamedTuple
 
 from resilient_exporters.delivery.attempt import Attempt
 from resilient_exporters.delivery.cursor import Cursor
+from resilient_exporters.delivery.interval import IntervalSet
 from resilient_exporters.delivery.outcome import Record
 
 __all__ = ["ALONE", "Bisection", "Suspect"]
 
 ALONE = 5
 """How often a record fails alone, with an unclear error, before another one is tried behind it."""
+
+
+_FORGET = 1000
+"""After how many batches a size that was too large is tried again."""
 
 
 class Suspect(NamedTuple):
@@ -37,21 +42,23 @@ class Bisection:
         suspect: the record that is passed over just now.
     """
 
-    __slots__ = ("_alone", "_full", "_most", "_range", "suspect")
+    __slots__ = ("_alone", "_full", "_good", "_largest", "_most", "_range", "suspect")
 
     def __init__(self, most: int) -> None:
         self._full = most
-        self._most = most
+        self._most = self._largest = most
+        self._good = 0
         self._range: tuple[int, int] | None = None
         self._alone = (-1, 0)
         self.suspect: Suspect | None = None
 
-    def limit(self, cursor: Cursor) -> int:
-        """How many records the next batch has at most."""
+    def limit(self, cursor: Cursor, claimed: IntervalSet) -> int:
+        """How many records the next batch has at most. ``claimed`` are not to be tried again."""
         if self.suspect is not None:
             return 1
         if self._range is not None:
-            left = sum(stop - start for start, stop in cursor.open(*self._range))
+            gaps = (gap for start, stop in cursor.open(*self._range) for gap in claimed.gaps(start, stop))
+            left = sum(stop - start for start, stop in gaps)
             if left:
                 return max(1, min(self._most, (left + 1) // 2))
             self._range = None
@@ -63,10 +70,19 @@ class Bisection:
 
     def taken(self) -> None:
         """A batch was answered: the next may be twice as large, up to the full size."""
-        self._most = min(self._full, self._most * 2)
+        self._good += 1
+        if self._good >= _FORGET:
+            self._largest = self._full
+        self._most = min(self._largest, self._most * 2)
+
+    def too_large(self, records: int) -> None:
+        """A batch of so many was too large: stay below it, and try again only after many batches."""
+        self._largest = max(1, records - 1)
+        self._good = 0
+        self.shrink(records)
 
     def shrink(self, records: int) -> None:
-        """A batch of so many was too large, or failed with the target: the next has half of them."""
+        """A batch of so many failed with the target: the next has half of them."""
         self._most = max(1, min(self._most, records) // 2)
 
     def search(self, start: int, stop: int) -> None:

@@ -354,6 +354,7 @@ class Intake(ABC):
                 and last.run == self.ring.run
                 and last.count + following - first <= self.settings.batch_records
                 and last.size + stop - start <= self._block_bytes
+                and not self.ages_apart(last)
             ):
                 last.count += following - first
                 last.stop, last.last = stop, now
@@ -366,6 +367,11 @@ class Intake(ABC):
             self._bound()
             if self._pressing():
                 self.save_soon()
+
+    def ages_apart(self, block: Block) -> bool:
+        """Whether what comes now is so much younger than a block that ``max_age`` would hold it back with this one."""
+        most = self.settings.max_age
+        return most is not None and self.clock.now() - block.born > most / 20
 
     def _pressing(self) -> bool:
         """Whether half of the ring is full of what is not on disk."""

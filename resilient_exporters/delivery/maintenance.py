@@ -145,7 +145,7 @@ class Maintenance:
 
     def repair(self) -> RepairReport:
         """Do what the next start would do, and more: write damaged blocks anew, and account for what is gone."""
-        saved = sum(block.count for block in self._queue.stock.blocks if block.key is None)
+        saved = self._in_memory_only()
         blocks = self._call(self._mend_blocks) if self._spool.exists else 0
         self._settle_missing()
         letters = self._call(self._count_letters)
@@ -163,6 +163,14 @@ class Maintenance:
             saved=saved,
             ownerless=len(self._queue.stock.index) if not self._queue.cursors else 0,
         )
+
+    def _in_memory_only(self) -> int:
+        found = IntervalSet()
+        for block in self._queue.stock.blocks:
+            found.add(block.first, block.end)
+        for key in [*self._queue.stock.index, *(key for block in self._queue.stock.blocks for key in block.replaces)]:
+            found.remove(*span_of(key))
+        return sum(stop - start for start, stop in found)
 
     def _mend_blocks(self) -> int:
         """In the keeper's thread: look at every row, and write what is whole in a damaged one anew."""

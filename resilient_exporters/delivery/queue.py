@@ -312,6 +312,7 @@ class Queue(Intake):
             or before.end != block.first
             or before.run != block.run
             or before.size + block.size > _JOIN_BELOW
+            or self.ages_apart(before)
         ):
             return False
         before.count += block.count

@@ -189,7 +189,10 @@ class RowReader:
         connection: sqlite3.Connection | None = None
         try:
             connection = sqlite3.connect(f"file:{quote(str(path))}?{mode}", uri=True, timeout=5)
-            connection.execute("SELECT count(*) FROM Cache WHERE key = 0").fetchone()
+            if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                self.exists = False  # it is just being made
+            else:
+                connection.execute("SELECT count(*) FROM Cache WHERE key = 0").fetchone()
         except sqlite3.Error as error:
             self.damage = str(error)
             if connection is not None:

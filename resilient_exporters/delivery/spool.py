@@ -40,7 +40,7 @@ _NUMBER = (int, float)
 _SETTINGS: dict[str, Any] = {
     name: str if isinstance(value, str) else _NUMBER
     for name, value in {**diskcache.core.DEFAULT_SETTINGS, **diskcache.core.METADATA}.items()
-} | {"sqlite_wal_autocheckpoint": _NUMBER, "sqlite_journal_size_limit": _NUMBER}
+} | dict.fromkeys(("sqlite_wal_autocheckpoint", "sqlite_journal_size_limit", "sqlite_secure_delete"), _NUMBER)
 _EMPTY = 12 * _PAGE  # what tables and indexes without rows take
 
 
@@ -142,6 +142,7 @@ class Spool:
                 sqlite_auto_vacuum=2,  # incremental: space is given back when we say so, not at every commit
                 sqlite_journal_mode="wal",
                 sqlite_synchronous=2,
+                sqlite_secure_delete=0,  # Debian's default overwrites what is deleted: twice the wear, and a log as large
                 sqlite_mmap_size=0,
                 sqlite_cache_size=512,
                 sqlite_wal_autocheckpoint=self._wal_pages,
@@ -219,7 +220,8 @@ class Spool:
             used = file - self._pragma("freelist_count") * _PAGE
         others = self.disk_bytes() - sum(_blocks(self.directory / name) for name in _FILES)
         share = self._wal_pages * _PAGE
-        log_bytes = share + max(share, new) + 8 * _PAGE  # a record larger than a share passes through the log as well
+        # A transaction larger than the log's share passes through it as well, and the log keeps that size for a while.
+        log_bytes = max(share + max(share, new + new // 64), _blocks(self.directory / _FILES[1])) + 24 * _PAGE
         room = self.max_disk - others - log_bytes
         return used + new <= min(room, file + max(0, growth))
 

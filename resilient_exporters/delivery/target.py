@@ -146,7 +146,7 @@ class Target:
         return attempt
 
     def _take(self) -> Taken | None:
-        most, claimed = self._bisection.limit(self.cursor), self.settlement.claimed
+        most, claimed = self._bisection.limit(self.cursor, self.settlement.claimed), self.settlement.claimed
         if self.budget is not None:
             most = min(most, self.budget.left)
             if most <= 0:
@@ -333,7 +333,7 @@ class Target:
         if len(offsets) <= 1 and decoded is not None and decoded.records:
             self.settlement.refuse([(offsets[0], decoded.records[0], failure.reason)], attempt)
         elif isinstance(failure, Split):
-            self._bisection.shrink(len(offsets))
+            self._bisection.too_large(len(offsets))
         else:
             self._bisection.search(attempt.taken.start, attempt.taken.stop)
 

@@ -117,6 +117,7 @@ class Cluster:
         self._sniff = sniff
         self._extra = _checked(extra)
         self._lock = threading.Lock()
+        self._others = 0
         self._ours: Elasticsearch | None = None
         self._users: Elasticsearch | None = None
         self._headers = {
@@ -193,7 +194,7 @@ class Cluster:
         try:
             meta, answer = transport.perform_request(
                 method, target, body=body, headers=headers, request_timeout=timeout,
-                **{**_NO_RETRIES, "max_retries": len(transport.node_pool) - 1 if self._several else 0},
+                **{**_NO_RETRIES, "max_retries": self._others},
             )  # fmt: skip
         except elasticsearch.ConnectionError:
             self._sniff = False  # what was sniffed may be out of reach from here: go on with what was given
@@ -203,6 +204,9 @@ class Cluster:
     def _made(self, **more: Any) -> Elasticsearch:
         headers = {} if self._security.authorization is None else {"authorization": self._security.authorization}
         headers.update(self._extra.get("headers", {}))
+        hosts = self._hosts()
+        # Ours decide when to try again. Only a node that cannot be reached is passed over for the next one at once.
+        self._others = len(hosts) - 1
         nodes = [
             NodeConfig(
                 scheme=host.scheme,
@@ -213,7 +217,7 @@ class Cluster:
                 connections_per_node=_CONNECTIONS,
                 **(self._security.options() if host.scheme == "https" else {}),
             )
-            for host in self._hosts()
+            for host in hosts
         ]
         return Elasticsearch(
             nodes,

@@ -126,10 +126,12 @@ class MongoDBExporter(Exporter):
         if not callable(id):
             parse_choice(id, "id", ("record", "objectid", "server"))
         parse_choice(on_duplicate, "on_duplicate", ("reject", "ignore", "replace"))
-        for name, flag in (("tls", tls), ("tls_allow_invalid_certificates", tls_allow_invalid_certificates)):
+        flags: dict[str, object] = {"tls": tls, "tls_allow_invalid_certificates": tls_allow_invalid_certificates}
+        for name, flag in flags.items():
             if flag is not None and not isinstance(flag, bool):
                 raise InvalidConfigError(None, f"{name}={flag!r}: must be True, False or None")
-        for name, value in (("default_db", default_db), ("default_collection", default_collection)):
+        names: dict[str, object] = {"default_db": default_db, "default_collection": default_collection}
+        for name, value in names.items():
             if value is not None and (not isinstance(value, str) or not value):
                 raise InvalidConfigError(None, f"{name}={value!r}: must be a name, or None")
         patience = parse_seconds(wtimeout, "wtimeout", none_ok=True)

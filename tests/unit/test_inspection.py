@@ -129,6 +129,7 @@ def test_figures_add_up_while_a_program_writes_at_full_speed(directory: Path) ->
         flaky = FlakyTarget(["ok", "ok", ConnectionError("no")], cycle=True, name="flaky", retry=0.001)
         pool = ExporterPool([flaky, RecordingExporter(name="well")], directory={str(directory)!r}, loss_window=0.05,
                             max_memory="200 kB", max_disk="2 MB")
+        pool.send({{"n": -1}})
         print("ready", flush=True)
         for n in itertools.count():
             pool.send({{"n": n}})

@@ -170,8 +170,8 @@ def test_files_are_private_whatever_the_umask(directory: Path, mask: int) -> Non
 def test_the_settings_of_the_database(spool: Spool, directory: Path) -> None:
     cache = spool._cache
     assert (cache.eviction_policy, cache.cull_limit) == ("none", 0)
-    pragma = {name: cache._sql(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode", "mmap_size", "auto_vacuum")}
-    assert pragma == {"synchronous": 2, "journal_mode": "wal", "mmap_size": 0, "auto_vacuum": 2}
+    pragma = {name: cache._sql(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode", "mmap_size", "auto_vacuum", "secure_delete")}
+    assert pragma == {"secure_delete": 0, "synchronous": 2, "journal_mode": "wal", "mmap_size": 0, "auto_vacuum": 2}
 
 
 def test_a_new_database_is_synced_into_its_directory(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,6 +227,17 @@ def test_filling_to_the_bound_never_passes_it(directory: Path, most: int, larges
     # and a good part of it is used
     assert refused
     assert top > most // 3
+
+
+def test_deleting_writes_next_to_nothing(directory: Path) -> None:
+    # Given 4 MB of rows, and a log that is empty
+    values = filled(directory, 20, 200_000)
+    spool = Spool(directory, 64 << 20)
+    spool.open()
+    # When they are deleted, then what they held is not written over (Debian's SQLite would, unasked)
+    spool.write({}, list(values))
+    assert (directory / "cache.db-wal").stat().st_size < 100_000
+    spool.close()
 
 
 def test_other_files_of_the_directory_count(spool: Spool, directory: Path) -> None:
