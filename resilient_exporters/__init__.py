@@ -40,9 +40,13 @@ from resilient_exporters.pool import ExporterPool
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from resilient_exporters.exporters.elasticsearch import ElasticSearchExporter, ElasticsearchExporter
     from resilient_exporters.exporters.file import FileExporter
     from resilient_exporters.exporters.mongodb import MongoDBExporter
+    from resilient_exporters.exporters.mysql import MySQLExporter
+    from resilient_exporters.exporters.postgresql import PostgreSQLExporter
     from resilient_exporters.exporters.sql import SQLExporter
+    from resilient_exporters.exporters.sqlserver import SQLServerExporter
     from resilient_exporters.urls import from_url
 
     pool: ExporterPool
@@ -59,6 +63,8 @@ __all__ = [
     "DataTypeError",
     "DeadLetter",
     "Delivered",
+    "ElasticSearchExporter",
+    "ElasticsearchExporter",
     "EncodingError",
     "ExportError",
     "ExportResult",
@@ -74,7 +80,9 @@ __all__ = [
     "MissingConfigError",
     "MissingModuleError",
     "MongoDBExporter",
+    "MySQLExporter",
     "Outcome",
+    "PostgreSQLExporter",
     "QueueFullError",
     "QueueLockedError",
     "Receipt",
@@ -86,6 +94,7 @@ __all__ = [
     "RetryPolicy",
     "RetryableError",
     "SQLExporter",
+    "SQLServerExporter",
     "Split",
     "Stats",
     "TargetStats",
@@ -98,9 +107,14 @@ __all__ = [
 ]
 
 _LATER = {
+    "ElasticSearchExporter": "resilient_exporters.exporters.elasticsearch",
+    "ElasticsearchExporter": "resilient_exporters.exporters.elasticsearch",
     "FileExporter": "resilient_exporters.exporters.file",
     "MongoDBExporter": "resilient_exporters.exporters.mongodb",
+    "MySQLExporter": "resilient_exporters.exporters.mysql",
+    "PostgreSQLExporter": "resilient_exporters.exporters.postgresql",
     "SQLExporter": "resilient_exporters.exporters.sql",
+    "SQLServerExporter": "resilient_exporters.exporters.sqlserver",
     "from_url": "resilient_exporters.urls",
 }
 _POOL = ("pool", "send", "add_exporter")

@@ -371,15 +371,15 @@ class Exporter:
 
     def dead_letters(self) -> Iterator[DeadLetter]:
         """The records that a target refused for good, oldest first."""
-        return self._open().letters()
+        return self._open().mailroom.letters()
 
     def replay(self, *ids: str) -> int:
         """Queue dead letters again, for the target that refused them; without ids all. Returns how many."""
-        return self._open().replay(ids)
+        return self._open().mailroom.replay(ids)
 
     def discard(self, *ids: str) -> int:
         """Throw dead letters away; without ids all. They count as dropped. Returns how many."""
-        return self._open().discard(ids)
+        return self._open().mailroom.discard(ids)
 
     # -- opening -------------------------------------------------------------------------------------------------
 

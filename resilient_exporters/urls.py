@@ -21,11 +21,20 @@ GROUP: Final = "resilient_exporters.exporters"
 """Entry-point group: a scheme, and a class or a function that takes (parsed, options) and returns an Exporter."""
 
 _BUILT_IN: Final = {
+    "elasticsearch": "resilient_exporters.exporters.elasticsearch:ElasticsearchExporter",
+    "elasticsearch+https": "resilient_exporters.exporters.elasticsearch:ElasticsearchExporter",
+    "es": "resilient_exporters.exporters.elasticsearch:ElasticsearchExporter",
     "file": "resilient_exporters.exporters.file:FileExporter",
     "mongodb": "resilient_exporters.exporters.mongodb:MongoDBExporter",
     "mongodb+srv": "resilient_exporters.exporters.mongodb:MongoDBExporter",
+    "mariadb": "resilient_exporters.exporters.mysql:MySQLExporter",
+    "mssql": "resilient_exporters.exporters.sqlserver:SQLServerExporter",
+    "mysql": "resilient_exporters.exporters.mysql:MySQLExporter",
+    "postgres": "resilient_exporters.exporters.postgresql:PostgreSQLExporter",
+    "postgresql": "resilient_exporters.exporters.postgresql:PostgreSQLExporter",
     "sql": "resilient_exporters.exporters.sql:SQLExporter",
     "sqlite": "resilient_exporters.exporters.sql:SQLExporter",
+    "sqlserver": "resilient_exporters.exporters.sqlserver:SQLServerExporter",
 }  # for a source checkout, which has no entry points
 
 _EXTRAS: Final = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from resilient_exporters.delivery.block import Block, pack
 from resilient_exporters.delivery.cursor import EXCLUDED, Cursor
-from resilient_exporters.delivery.deadletters import read_letters
+from resilient_exporters.delivery.deadletters import Letter, read_letters
 from resilient_exporters.delivery.directory import DirectoryLock
 from resilient_exporters.delivery.queue import Queue
 from resilient_exporters.delivery.recovery import attach, decode_state, take_over
@@ -50,53 +50,74 @@ def _adopt(engine: Engine, place: Path) -> None:
     spool = Spool(place, engine.settings.max_disk)
     if not spool.exists and not (path and path.exists()):
         return
-    ring = Ring(path, engine.settings.max_memory, place)
+    # Without a ring there is nothing to be had from one: none is made.
+    ring = Ring(path if path and path.exists() else None, engine.settings.max_memory, place)
     orphan = Queue(engine.settings, ring, engine.queue.clock.clock)
     take_over(orphan)
+    empty = False
     try:
-        letter_keys: list[int] = []
+        letters: dict[int, list[Letter]] = {}
         if spool.exists:
             spool.open()
             keys, letter_keys = spool.keys()
             attach(orphan, keys, decode_state(spool.get(STATE)))
+            letters = {key: read_letters(spool.get(key)) for key in sorted(letter_keys, reverse=True)}
         orphan.settle_in()
-        waiting = {one.identity for one in orphan.cursors.values() if one.pending(orphan.following) or one.dead}
-        ours = {target.cursor.identity for target in engine.targets}
-        if waiting - ours:
+        waiting = {one.identity for one in orphan.cursors.values() if one.pending(orphan.following)}
+        waiting.update(letter.target for row in letters.values() for letter in row)
+        if waiting - {target.cursor.identity for target in engine.targets}:
             return
         moved = 0
-        for block, frames in list(_blocks(orphan, spool)):
+        for block, frames in _blocks(orphan, spool):
             moved += _move(engine, orphan, block, frames)
-        letters = [letter for key in sorted(letter_keys, reverse=True) for letter in read_letters(spool.get(key))]
-        if letters:
-            engine.keeper.letters.add(letters)
-            for letter in letters:
-                engine.queue.cursors[letter.target].excluded -= 1
-                engine.queue.cursors[letter.target].dead += 1
+            _forget(orphan, spool, block)
+        for key, row in letters.items():
+            _take_letters(engine, row)
+            spool.write({}, [key])
         if moved or letters:
-            log.warning("adopted %d records and %d dead letters that waited in %s", moved, len(letters), place)
+            number = sum(map(len, letters.values()))
+            log.warning("adopted %d records and %d dead letters that waited in %s", moved, number, place)
+        empty = True
     finally:
         spool.close()
-    ring.close(keep=False)
+        ring.close(keep=not empty)
     if path is not None:
         path.unlink(missing_ok=True)
     for entry in place.iterdir():
         if entry.name != "lock":
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
 def _blocks(orphan: Queue, spool: Spool) -> Iterator[tuple[Block, bytes]]:
-    for key in orphan.stock.index:
+    """One after the other: together they may be more than memory holds."""
+    for key in list(orphan.stock.index):
         payload, _ = spool.read(key)
-        if payload is None:
-            continue
         first, stop = span_of(key)
-        block = Block(
-            first, stop - first, payload.run, 0, len(payload.data), payload.born, payload.last, payload.origin
-        )
-        yield block, payload.data
-    for block in orphan.stock.blocks:
+        if payload is None:
+            # Not even its head is left. It moves as an empty row, and is counted as corrupt where it is read.
+            yield Block(first, stop - first, orphan.ring.run, 0, 0, 0.0, 0.0), b""
+        else:
+            yield Block(first, stop - first, payload.run, 0, 0, 0.0, 0.0, payload.origin), payload.data
+    for block in list(orphan.stock.blocks):
         yield block, bytes(orphan.ring.memory[block.start : block.stop])
+
+
+def _forget(orphan: Queue, spool: Spool, block: Block) -> None:
+    """Settle a block where it came from: should the rest have to wait, it is not moved twice."""
+    for cursor in orphan.cursors.values():
+        orphan.settle(cursor, block.first, block.end, EXCLUDED)
+    if spool.exists:
+        freed, orphan.stock.freed = orphan.stock.freed, []
+        spool.write({STATE: orphan.state()}, freed)
+
+
+def _take_letters(engine: Engine, letters: list[Letter]) -> None:
+    engine.keeper.letters.add(letters)
+    with engine.queue.lock:
+        for letter in letters:
+            cursor = engine.queue.cursors[letter.target]
+            cursor.move_dead(-1, EXCLUDED)
+            engine.queue.keep_cursor(cursor)
 
 
 def _move(engine: Engine, orphan: Queue, block: Block, frames: bytes) -> int:
@@ -114,16 +135,19 @@ def _move(engine: Engine, orphan: Queue, block: Block, frames: bytes) -> int:
         raise SpoolUnavailable("no room for an adopted backlog")
     for target in engine.targets:
         target.settlement.doubtful.add(first, first + block.count)
-    for cursor in orphan.cursors.values():
-        present = queue.cursors.get(cursor.identity)
-        if present is not None:
-            _settle_as_there(queue, cursor, present, block, first)
+    for identity, present in queue.cursors.items():
+        there = orphan.cursors.get(identity)
+        if there is not None:
+            _settle_as_there(queue, there, present, block, first)
+        elif orphan.cursors:
+            queue.settle(present, first, first + block.count, EXCLUDED)  # it was no target there
     return block.count
 
 
 def _settle_as_there(queue: Queue, there: Cursor, here: Cursor, block: Block, first: int) -> None:
     """What a target had settled in the orphan is none of its business here."""
     shift, at = first - block.first, block.first
-    for start, stop in [*there.open(block.first, block.end), (block.end, block.end)]:
+    end = block.end if there.left is None else max(block.first, min(block.end, there.left))
+    for start, stop in [*there.open(block.first, end), (block.end, block.end)]:
         queue.settle(here, at + shift, start + shift, EXCLUDED)
         at = stop

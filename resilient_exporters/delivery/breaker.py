@@ -72,6 +72,11 @@ class Breaker:
 
     def fail(self, now: float, reason: str, after: float | None = None) -> bool:
         """The target did not take it. Returns whether that is news."""
+        if self.state == OPEN and self.failures:
+            # Another batch of the same round, begun before the first one failed: one outage, one wait.
+            if not self._manual and after:
+                self.until = max(self.until, now + after)
+            return False
         news = self.state == CLOSED
         self.failures += 1
         if self.failures == 1:

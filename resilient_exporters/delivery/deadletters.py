@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -79,12 +79,12 @@ class DeadLetters:
         self._most = most
         self._dropped = dropped
         self._keys: list[int] = []
-        self._known: set[tuple[str, str]] = set()
+        self._known: dict[tuple[str, str], int] = {}  # the row of each
 
     def attach(self, keys: list[int]) -> None:
         """Take over what is on disk."""
         self._keys = sorted(keys, reverse=True)
-        self._known = {(letter.id, letter.target) for letter in self}
+        self._known = {(letter.id, letter.target): key for key in self._keys for letter in self._row(key)}
 
     def __len__(self) -> int:
         return len(self._known)
@@ -109,29 +109,43 @@ class DeadLetters:
         key = min(self._keys[-1] if self._keys else LETTERS + 1, LETTERS + 1) - 1
         self._put(key, new)
         self._keys.append(key)
-        self._known.update((letter.id, letter.target) for letter in new)
+        self._known.update(((letter.id, letter.target), key) for letter in new)
         while len(self._known) > self._most and self._keys:
             oldest = self._row(self._keys[0])
             gone = oldest[: max(1, len(self._known) - self._most)]
             self._replace(self._keys[0], oldest[len(gone) :])
-            self._known.difference_update((letter.id, letter.target) for letter in gone)
+            self._forget(gone)
             self._dropped(gone)
 
     def remove(self, ids: set[str] | None) -> list[Letter]:
         """Take letters out: those with these ids, or all. Returns them."""
-        return self.take(lambda letter: ids is None or letter.id in ids)
+        keys = list(self._keys) if ids is None else self._rows_of(one for one in self._known if one[0] in ids)
+        return [gone for key in keys for gone in self._take_from(key, lambda one: ids is None or one.id in ids)]
+
+    def remove_one(self, letter: Letter) -> None:
+        """Take one letter out."""
+        name = (letter.id, letter.target)
+        for key in self._rows_of(one for one in (name,) if one in self._known):
+            self._take_from(key, lambda one: (one.id, one.target) == name)
 
     def take(self, wanted: Callable[[Letter], bool]) -> list[Letter]:
-        """Take the letters out for which ``wanted`` says so."""
-        removed: list[Letter] = []
-        for key in list(self._keys):
-            row = self._row(key)
-            out = [letter for letter in row if wanted(letter)]
-            if out:
-                self._replace(key, [letter for letter in row if not wanted(letter)])
-                self._known.difference_update((letter.id, letter.target) for letter in out)
-                removed.extend(out)
-        return removed
+        """Take the letters out for which ``wanted`` says so. Reads all of them."""
+        return [gone for key in list(self._keys) for gone in self._take_from(key, wanted)]
+
+    def _rows_of(self, names: Iterable[tuple[str, str]]) -> list[int]:
+        return sorted({self._known[name] for name in names}, reverse=True)
+
+    def _take_from(self, key: int, wanted: Callable[[Letter], bool]) -> list[Letter]:
+        row = self._row(key)
+        out = [letter for letter in row if wanted(letter)]
+        if out:
+            self._replace(key, [letter for letter in row if not wanted(letter)])
+            self._forget(out)
+        return out
+
+    def _forget(self, letters: list[Letter]) -> None:
+        for letter in letters:
+            self._known.pop((letter.id, letter.target), None)
 
     def _replace(self, key: int, letters: list[Letter]) -> None:
         if letters:

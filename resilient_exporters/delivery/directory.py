@@ -98,18 +98,30 @@ class DirectoryLock:
         path = directory / _LOCK
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            who = holder(directory)
+            who = self._take()
+        except OSError:
+            self.abandon()
+            raise
+        if who is not None:
             self.abandon()
             raise QueueLockedError(
                 None,
                 f"the queue directory {directory} is held by {who}: give each exporter a directory of its own, "
                 "or none, and a free one is chosen",
-            ) from None
-        except OSError:
-            self.abandon()
-            raise
+            )
+
+    def _take(self) -> str | None:
+        """Take the lock, or say who holds it."""
+        for _ in range(3):
+            try:
+                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return None
+            except BlockingIOError:
+                who = holder(self.directory)
+            if who is not None:
+                return who
+            # Nobody any more: somebody only looked who holds it.
+        return "another process"
 
     def release(self) -> None:
         """Let others have the directory."""
@@ -151,6 +163,8 @@ def _locker(inode: int) -> str:
         fields = line.split()
         if len(fields) >= 6 and fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(inode):
             pid = int(fields[4])
+            if pid <= 0:
+                break  # of another container
             if pid == os.getpid():
                 return f"another exporter of this process (pid {pid})"
             try:

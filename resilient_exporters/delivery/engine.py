@@ -7,23 +7,22 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from resilient_exporters.delivery.adoption import adopt_orphans
-from resilient_exporters.delivery.attempt import Sink, route
+from resilient_exporters.delivery.attempt import Sink
 from resilient_exporters.delivery.block import Block
-from resilient_exporters.delivery.breaker import CLOSED, HALF_OPEN
 from resilient_exporters.delivery.clock import Bell, Clock
-from resilient_exporters.delivery.cursor import EXCLUDED
-from resilient_exporters.delivery.deadletters import DeadLetter, Letter
+from resilient_exporters.delivery.closing import Closing
 from resilient_exporters.delivery.dispatcher import Dispatcher
-from resilient_exporters.delivery.frame import ROUTED, frame
+from resilient_exporters.delivery.frame import frame
 from resilient_exporters.delivery.guard import ResourceGuard
 from resilient_exporters.delivery.history import Verdict
 from resilient_exporters.delivery.keeper import Keeper
 from resilient_exporters.delivery.listener import Listener
+from resilient_exporters.delivery.mailroom import Mailroom
 from resilient_exporters.delivery.outcome import Record
 from resilient_exporters.delivery.place import Place
 from resilient_exporters.delivery.queue import Queue
@@ -39,8 +38,6 @@ __all__ = ["Engine", "Member"]
 log = logging.getLogger("resilient_exporters")
 
 _EXIT_SAVE = 5.0
-_QUICK = 0.02
-_DISCONNECT = 0.25
 
 
 @dataclass(frozen=True)
@@ -99,28 +96,29 @@ class Engine:
         self.settings = settings
         self.targets: list[Target] = []
         self.closed = False
-        self._clock = clock
+        self.clock = clock
         self._listener = listener
         self._closing = threading.Lock()
         self._sinks: list[weakref.ref[Sink]] = []
         self._held: list[Sink] = []
-        self._place = Place(key, settings.directory)
-        self._ring = Ring(self._place.ring, settings.max_memory, self._place.path)
-        self.queue = Queue(settings, self._ring, clock)
+        self.place = Place(key, settings.directory)
+        self.ring = Ring(self.place.ring, settings.max_memory, self.place.path)
+        self.queue = Queue(settings, self.ring, clock)
         take_over(self.queue)
         guard = ResourceGuard(self.directory, settings.min_free_disk)
-        self.keeper = Keeper(self.queue, self._place.spool(settings.max_disk), guard, clock, listener, name)
-        self._dispatcher = Dispatcher(self.queue, self.keeper, self.targets, clock, name, workers)
-        self.keeper.progress = self._dispatcher.progress
+        self.keeper = Keeper(self.queue, self.place.spool(settings.max_disk), guard, clock, listener, name)
+        self.dispatcher = Dispatcher(self.queue, self.keeper, self.targets, clock, name, workers)
+        self.mailroom = Mailroom(self.queue, self.keeper, self.dispatcher.ring)
+        self.keeper.progress = self.dispatcher.progress
         self.queue.on_drop = self._dropped
         self.queue.large = self._send_large
         self.queue.begun = self._hold
-        self._dispatcher.settle_down = self._let_go
+        self.dispatcher.settle_down = self._let_go
         try:
             self._start(members)
         except BaseException:
             self.keeper.stop(_EXIT_SAVE)
-            self._place.release()
+            self.place.release()
             raise
         _LIVE.add(self)
 
@@ -132,16 +130,16 @@ class Engine:
         self._leave_out({member.identity for member in members})
         self.keeper.count_letters()
         if self.directory is not None and self.settings.directory is None:
-            adopt_orphans(self, self._place.first)
+            adopt_orphans(self, self.place.first)
         self._hold()
-        self._dispatcher.start()
+        self.dispatcher.start()
         if self.settings.loss_window is not None and self.queue.stock.blocks:
             self.keeper.save_soon()  # what was taken over from memory has waited long enough
 
     @property
     def directory(self) -> Path | None:
         """The queue directory, or None while none can be had."""
-        return self._place.directory
+        return self.place.directory
 
     # An exporter that nobody has any more is closed by the garbage collector, but not while records wait for it.
 
@@ -151,7 +149,7 @@ class Engine:
 
     def _let_go(self) -> None:
         with self.queue.lock:
-            if not self._pending():
+            if not self.pending():
                 held, self._held = self._held, []
             else:
                 held = []
@@ -180,7 +178,7 @@ class Engine:
                 )
             )
         member.sink.joined(self)
-        self._dispatcher.ring()
+        self.dispatcher.ring()
 
     def mended(self, sink: object) -> None:
         """What a target was held for is mended: it is probed at once."""
@@ -188,7 +186,7 @@ class Engine:
             for target in self.targets:
                 if target.sink is sink:
                     target.breaker.poke()
-        self._dispatcher.ring()
+        self.dispatcher.ring()
 
     def _leave_out(self, present: set[str]) -> None:
         for identity in [one for one in self.queue.cursors if one not in present]:
@@ -215,7 +213,7 @@ class Engine:
         if offset < 0:
             return offset
         now = self.queue.clock.now()
-        block = Block(offset, 1, self._ring.run, -1, -1, now, now)
+        block = Block(offset, 1, self.ring.run, -1, -1, now, now)
         done = False
         try:
             done = self.keeper.save_large(block, frame(payload, offset, flags))
@@ -231,7 +229,7 @@ class Engine:
 
     def id_of(self, offset: int) -> str:
         """The id of a record accepted by this process."""
-        return f"{self._ring.run.hex()}-{offset}"
+        return f"{self.ring.run.hex()}-{offset}"
 
     # -- asking --------------------------------------------------------------------------------------------------
 
@@ -269,31 +267,31 @@ class Engine:
 
     def watch(self, waiter: Callable[[], None]) -> None:
         """Call ``waiter`` whenever something was settled or tried."""
-        self._dispatcher.watch(waiter)
+        self.dispatcher.watch(waiter)
 
     def unwatch(self, waiter: Callable[[], None]) -> None:
         """Call it no more."""
-        self._dispatcher.unwatch(waiter)
+        self.dispatcher.unwatch(waiter)
 
     def hurry(self) -> None:
         """Somebody waits: do not wait for more records to make a batch."""
         self.queue.seal()
-        self._dispatcher.ring()
+        self.dispatcher.ring()
 
     def wait_until(self, condition: Callable[[], bool], bell: Bell, timeout: float | None) -> bool:
         """Wait until a condition holds, looking whenever ``bell`` rings."""
-        deadline = None if timeout is None else self._clock.now() + timeout
+        deadline = None if timeout is None else self.clock.now() + timeout
         while not condition():
-            left = None if deadline is None else deadline - self._clock.now()
+            left = None if deadline is None else deadline - self.clock.now()
             if left is not None and left <= 0:
                 return False
             if self.closed:
                 return condition()
-            self._clock.wait(bell, left)
+            self.clock.wait(bell, left)
         return True
 
     def _progress(self) -> None:
-        self._dispatcher.progress()
+        self.dispatcher.progress()
         if self.queue.stock.freed or self.keeper.trouble is None:
             with self.queue.lock:
                 busy = bool(self.queue.stock.freed or self.queue.stock.index)
@@ -306,17 +304,17 @@ class Engine:
             for target in self.targets:
                 target.settlement.history.odd(start, stop, reason)
         self._listener.dropped(None, number, reason)
-        self._dispatcher.progress()
+        self.dispatcher.progress()
 
     # -- flushing and closing ------------------------------------------------------------------------------------
 
     def flush(self, timeout: float | None, most: int | None) -> FlushReport:
         """Deliver what waits, as far as the targets take it; see ``Exporter.flush``."""
-        began = self._clock.now()
+        began = self.clock.now()
         with self.queue.lock:
             self.queue.seal()
             until = self.queue.following
-            before = self._totals()
+            before = self.totals()
             budget = None if most is None else Budget(most)
             for target in self.targets:
                 target.breaker.poke()
@@ -337,7 +335,7 @@ class Engine:
 
         bell = Bell()
         self.watch(bell.ring)
-        self._dispatcher.ring()
+        self.dispatcher.ring()
         try:
             self.wait_until(over, bell, timeout)
         finally:
@@ -347,19 +345,20 @@ class Engine:
                 target.budget = None
                 if budget is not None and self.settings.manual:
                     target.breaker.wait_for_poke()
-            self._dispatcher.ring()
-            after = self._totals()
+            self.dispatcher.ring()
+            after = self.totals()
             complete = all(target.cursor.settled(0, until) for target in self.targets)
         return FlushReport(
             delivered=after[0] - before[0],
             pending=after[3],
             dropped=after[1] - before[1],
             dead=after[2] - before[2],
-            seconds=self._clock.now() - began,
+            seconds=self.clock.now() - began,
             complete=complete,
         )
 
-    def _totals(self) -> tuple[int, int, int, int]:
+    def totals(self) -> tuple[int, int, int, int]:
+        """Delivered, dropped, dead and pending records, summed over the targets."""
         cursors = [target.cursor for target in self.targets]
         following = self.queue.following
         return (
@@ -370,157 +369,30 @@ class Engine:
         )
 
     def close(self, timeout: float) -> CloseReport:
-        """Save, then deliver until the deadline; see ``Exporter.close``."""
-        began = self._clock.now()
+        """Save, then deliver until the deadline; see ``Exporter.close``. A second time it does nothing."""
         with self._closing:
             if self.closed:
                 return CloseReport(delivered=0, saved=0, pending=0, lost=0, seconds=0.0)
-            deadline = began + timeout
-            with self.queue.lock:
-                self.queue.close_door()
-                before = self._totals()
-                worth = any(
-                    target.breaker.state in (CLOSED, HALF_OPEN) and target.cursor.pending(self.queue.following)
-                    for target in self.targets
-                )
-            self._dispatcher.ring()
-            if worth:
-                # A healthy target takes it sooner than the disk would, and the disk is spared.
-                self._deliver_until(min(deadline, began + _QUICK))
-            if self.settings.save_unsent and self._pending():
-                self.keeper.save(timeout)
-                if worth:
-                    self._deliver_until(deadline)
-            elif worth:
-                self._deliver_until(deadline)
-            self._dispatcher.stop(timeout=max(0.05, deadline - self._clock.now()))
-            self._disconnect(deadline)
-            if not self.settings.save_unsent:
-                with self.queue.lock:
-                    self.queue.drop(self.queue.low(), self.queue.following, "unsaved")
-            report = self._finish(began, before, deadline)
+            report = Closing(self, timeout).run()
             self.closed = True
             _LIVE.discard(self)
-        self._dispatcher.progress()
+        self.dispatcher.progress()
         return report
 
-    def _disconnect(self, deadline: float) -> None:
-        """Each target in a worker, where it was connected."""
-        bells = []
-        for target in self.targets:
-            if not target.flying:
-                bell = Bell()
-                bells.append(bell)
-                self._dispatcher.in_worker(_ringing(target.disconnect, bell))
-        for bell in bells:
-            self._clock.wait(bell, max(_DISCONNECT, deadline - self._clock.now()))
-        self._dispatcher.end_workers()
-
-    def _pending(self) -> int:
+    def pending(self) -> int:
+        """Records that some target has not settled."""
         with self.queue.lock:
             return self.queue.following - self.queue.low()
 
-    def _deliver_until(self, deadline: float) -> None:
-        def over() -> bool:
-            with self.queue.lock:
-                return all(
-                    target.cursor.settled(0, self.queue.following)
-                    or (not target.flying and target.breaker.state not in (CLOSED, HALF_OPEN))
-                    or target.stuck
-                    for target in self.targets
-                )
-
-        bell = Bell()
-        self.watch(bell.ring)
-        try:
-            self.wait_until(over, bell, max(0.0, deadline - self._clock.now()))
-        finally:
-            self.unwatch(bell.ring)
-
-    def _finish(self, began: float, before: tuple[int, int, int, int], deadline: float) -> CloseReport:
-        stopped = self.keeper.stop(max(0.5, deadline - self._clock.now()))
-        with self.queue.lock:
-            after = self._totals()
-            pending = self.queue.following - self.queue.low()
-            unsaved = sum(block.count for block in self.queue.stock.blocks if block.key is None or block.key < 0)
-            lost = 0 if self._ring.durable else unsaved
-            empty = self.queue.empty_ring()
-        if stopped and not any(target.flying for target in self.targets):
-            self._ring.close(keep=not empty)
-        self._place.release()
-        return CloseReport(
-            delivered=after[0] - before[0],
-            saved=pending - lost,
-            pending=pending,
-            lost=lost,
-            seconds=self._clock.now() - began,
-        )
-
     def save_at_exit(self) -> None:
         """The interpreter ends without a close: what waits is saved, nothing is delivered any more."""
-        if not self.closed and self._pending() and self.settings.save_unsent:
+        if not self.closed and self.pending() and self.settings.save_unsent:
             self.keeper.save(_EXIT_SAVE)
 
     def abandon(self) -> None:
         """In a forked child: the queue is the parent's. Nothing is written, nothing is unlocked."""
         self.closed = True
-        self._place.abandon()
-
-    # -- dead letters --------------------------------------------------------------------------------------------
-
-    def letters(self) -> Iterator[DeadLetter]:
-        """The dead letters, oldest first."""
-        names = {target.cursor.identity: target.name for target in self.targets}
-        for letter in self.keeper.call(lambda: list(self.keeper.letters)):
-            opened = letter.open()
-            yield DeadLetter(
-                opened.id, opened.data, names.get(letter.target, letter.target), opened.reason, opened.attempts,
-                opened.time, opened.options,
-            )  # fmt: skip
-
-    def discard(self, ids: tuple[str, ...]) -> int:
-        """Throw dead letters away; they count as dropped."""
-        return len(self._take_letters(ids, "discarded"))
-
-    def replay(self, ids: tuple[str, ...]) -> int:
-        """Queue dead letters again, for the target that refused them and under the ids they had."""
-        wanted = set(ids) or None
-
-        def move() -> int:
-            count = 0
-            for letter in [one for one in self.keeper.letters if wanted is None or one.id in wanted]:
-                payload = route(letter.target, letter.run, letter.offset, letter.flags, letter.payload)
-                with self.queue.lock:
-                    self._replayed(letter, self.queue.append_again(payload, ROUTED))
-                self.keeper.letters.take(lambda one, this=letter: one == this)  # type: ignore[misc] # bound now
-                count += 1
-            return count
-
-        try:
-            moved: int = self.keeper.call(move)
-        finally:
-            self._dispatcher.ring()
-        return moved
-
-    def _replayed(self, letter: Letter, offset: int) -> None:
-        with self.queue.lock:
-            for identity, cursor in self.queue.cursors.items():
-                if identity == letter.target:
-                    cursor.move_dead(1, EXCLUDED)
-                elif offset >= 0 and cursor.left is None:
-                    cursor.settle(offset, offset + 1, EXCLUDED)
-                self.queue.keep_cursor(cursor)
-
-    def _take_letters(self, ids: tuple[str, ...], how: str) -> list[Letter]:
-        wanted = set(ids) or None
-        taken: list[Letter] = self.keeper.call(lambda: self.keeper.letters.remove(wanted))
-        with self.queue.lock:
-            for letter in taken:
-                cursor = self.queue.cursors.get(letter.target)
-                if cursor is not None:
-                    cursor.move_dead(1, how)
-                    self.queue.keep_cursor(cursor)
-        return taken
+        self.place.abandon()
 
     # -- figures -------------------------------------------------------------------------------------------------
 
@@ -542,16 +414,6 @@ class Engine:
                 disk_trouble=self.keeper.trouble,
                 targets=targets,
             )
-
-
-def _ringing(job: Callable[[], None], bell: Bell) -> Callable[[], None]:
-    def run() -> None:
-        try:
-            job()
-        finally:
-            bell.ring()
-
-    return run
 
 
 _LIVE: weakref.WeakSet[Engine] = weakref.WeakSet()

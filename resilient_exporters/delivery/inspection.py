@@ -7,6 +7,7 @@ What writes is in ``maintenance``.
 from __future__ import annotations
 
 import time
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,7 +21,7 @@ from resilient_exporters.delivery.cursor import Cursor
 from resilient_exporters.delivery.deadletters import DeadLetter, Letter, read_letters
 from resilient_exporters.delivery.directory import holder
 from resilient_exporters.delivery.interval import IntervalSet
-from resilient_exporters.delivery.queue import Piece, Queue, Taken
+from resilient_exporters.delivery.queue import Piece, Queue, QueueState, Taken
 from resilient_exporters.delivery.recovery import attach, decode_state, take_over
 from resilient_exporters.delivery.ring import Ring
 from resilient_exporters.delivery.settings import Settings
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Finding", "Inspection", "QueueView", "TargetView", "WaitingRecord", "find_queues", "is_queue"]
 
-_LOOKS = 20
-"""How often a ring that is being written is read again before it is taken as it came."""
+_PATIENCE = 1.0
+"""Seconds for which a ring that is being written is read again before it is taken as it came."""
 _PAUSE = 0.002
 
 
@@ -175,9 +176,8 @@ class Inspection:
     def _look(self) -> Queue:
         """Copy the ring, then list the rows: what is saved and leaves the ring in between is still seen."""
         queue = self._look_once()
-        for _ in range(_LOOKS):
-            if not self.live or not (queue.damaged or self._moved):
-                break
+        until = time.monotonic() + _PATIENCE
+        while self.live and (queue.damaged or self._moved) and time.monotonic() < until:
             time.sleep(_PAUSE)  # its owner was writing where we read
             queue = self._look_once()
         if self._rows.damage:
@@ -203,6 +203,8 @@ class Inspection:
             # Saved after the ring was copied: the two are not of one moment.
             end = max(0 if kept is None else kept.following, span_of(keys[-1])[1] if keys else 0)
             self._moved = not queue.ring.fresh and end > queue.following
+            if self._moved and self.live:
+                keys, kept = _as_of(queue, keys, kept)
             attach(queue, keys, kept)
         return queue
 
@@ -444,6 +446,22 @@ def find_queues(root: Path) -> list[Path]:
     if is_queue(root):
         return [root]
     return sorted(entry for entry in root.iterdir() if entry.is_dir() and is_queue(entry)) if root.is_dir() else []
+
+
+def _as_of(queue: Queue, keys: array[int], kept: QueueState | None) -> tuple[array[int], QueueState | None]:
+    """What the disk held when the ring was copied: without what was saved since, and cursors that the ring has."""
+    before = array("q", [key for key in keys if span_of(key)[1] <= queue.following])
+    if kept is None:
+        return before, None
+    cursors = [state for state in kept.cursors if _identity(state) not in queue.cursors]
+    return before, QueueState(kept.version, kept.run, min(kept.following, queue.following), kept.clock, cursors)
+
+
+def _identity(state: bytes) -> str | None:
+    try:
+        return Cursor.restore(state).identity
+    except msgspec.MsgspecError:
+        return None  # said by ``attach``
 
 
 def _holder(directory: Path) -> str | None:

@@ -189,8 +189,8 @@ class RowReader:
         connection: sqlite3.Connection | None = None
         try:
             connection = sqlite3.connect(f"file:{quote(str(path))}?{mode}", uri=True, timeout=5)
-            if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                self.exists = False  # it is just being made
+            if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'Cache'").fetchone() is None:
+                self.exists = False  # it is just being made, or its maker was killed: nothing is in it
             else:
                 connection.execute("SELECT count(*) FROM Cache WHERE key = 0").fetchone()
         except sqlite3.Error as error:

@@ -209,34 +209,39 @@ class Spool:
         """Whether rows of these sizes can be written within ``max_disk``, worst case assumed.
 
         SQLite uses the free pages of its file before it grows, so a file that is at its bound takes new rows as soon
-        as as many bytes were deleted.
+        as as many bytes were deleted. Where the log needs the room, free pages are given back.
 
         Args:
             growth: by how many bytes the file may grow for the sake of others on the same file system.
         """
         new = sum(size + _PAGE for size in sizes)
-        with _translated():
-            file = self._pragma("page_count") * _PAGE
-            used = file - self._pragma("freelist_count") * _PAGE
         others = self.disk_bytes() - sum(_blocks(self.directory / name) for name in _FILES)
         share = self._wal_pages * _PAGE
         # A transaction larger than the log's share passes through it as well, and the log keeps that size for a while.
         log_bytes = max(share + max(share, new + new // 64), _blocks(self.directory / _FILES[1])) + 24 * _PAGE
         room = self.max_disk - others - log_bytes
-        return used + new <= min(room, file + max(0, growth))
+        with _translated():
+            file = self._pragma("page_count") * _PAGE
+            used = file - self._pragma("freelist_count") * _PAGE
+            if used + new > min(room, file + max(0, growth)):
+                return False
+            if file > room:
+                self._give_back((file - room) // _PAGE + 1)
+        return True
 
     def shrink(self) -> None:
         """Give free space back to the file system."""
         with _translated():
-            free = self._pragma("freelist_count")
-            while free:
-                # A script, because the pragma gives a page back at each step, and ``execute`` takes the first only.
-                self._cache._con.executescript(f"PRAGMA incremental_vacuum({self._wal_pages})")
-                left = self._pragma("freelist_count")
-                if left >= free:
-                    break
-                free = left
-            self._cache.reset("sqlite_wal_checkpoint", "TRUNCATE", update=False)
+            self._give_back(1 << 30)
+
+    def _give_back(self, pages: int) -> None:
+        least = max(0, self._pragma("freelist_count") - pages)
+        while (free := self._pragma("freelist_count")) > least:
+            # A script, because the pragma gives a page back at each step, and ``execute`` takes the first only.
+            self._cache._con.executescript(f"PRAGMA incremental_vacuum({min(free - least, self._wal_pages)})")
+            if self._pragma("freelist_count") >= free:
+                break
+        self._cache.reset("sqlite_wal_checkpoint", "TRUNCATE", update=False)
 
     def _pragma(self, name: str) -> int:
         # Of diskcache's own connection: a second one would be a writer behind its back.

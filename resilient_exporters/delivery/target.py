@@ -183,6 +183,13 @@ class Target:
                 log.error("%s: %d calls hang; nothing more is sent until one returns", self.name, self.hung)
         return late
 
+    def abandon_all(self) -> None:
+        """The queue is being closed: whatever is still under way counts no more."""
+        for attempt in self.flying:
+            attempt.abandoned = True
+            self.hung += 1
+        self.flying.clear()
+
     # -- the attempt (in a worker, without the lock) -------------------------------------------------------------
 
     def run(self, attempt: Attempt) -> None:

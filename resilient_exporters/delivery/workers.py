@@ -38,20 +38,22 @@ class Workers:
         with self._lock:
             if not self._open:
                 return
-            wanted = max(0, self._ready - self._started)
-            if self._idle > 0:
-                self._idle -= 1
-            else:
-                wanted = max(1, wanted)
-                self._idle -= 1
+            wanted = max(0 if self._idle > 0 else 1, self._ready - self._started)
+            self._idle -= 1
             for _ in range(wanted):
                 self._start()
             self._jobs.put(job)
 
     def _start(self) -> None:
+        thread = threading.Thread(target=self._work, name=f"{self._name}-{self._started + 1}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # The system has no more threads for us: the job waits for one that is busy, or for the next try.
+            log.warning("no further delivery thread: %s", error)
+            return
         self._started += 1
         self._idle += 1
-        threading.Thread(target=self._work, name=f"{self._name}-{self._started}", daemon=True).start()
 
     def _work(self) -> None:
         while True:

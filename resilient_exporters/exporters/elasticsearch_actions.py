@@ -16,7 +16,8 @@ from resilient_exporters.exporters.lines import json_line
 __all__ = ["Action", "Actions", "Request"]
 
 
-class Action(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Action:
     """What is to be done with one record.
 
     Attributes:
@@ -76,8 +77,10 @@ class Actions:
 
     @property
     def target(self) -> str:
-        """Path and query of the request. The index is in the path where it is one for all, which saves its name a
-        hundred times over, and is asked for where explicit ones are forbidden."""
+        """Path and query of the request.
+
+        An index that is one for all is in the path: that saves its name in every line, and some servers allow no other.
+        """
         fixed = None if self.index is None else self.index.fixed
         query = {"filter_path": _KEPT, "pipeline": self.pipeline, "refresh": self.refresh}
         text = urlencode({name: value for name, value in query.items() if value is not None}, safe=",*")
@@ -167,7 +170,7 @@ class Actions:
         return json_line({action.op_type: said})
 
 
-_KEPT: Final = "errors,error,status,items.*._index,items.*._id,items.*.status,items.*.result,items.*.error"
+_KEPT: Final = "errors,items.*._index,items.*._id,items.*.status,items.*.result,items.*.error"
 _NAMED: Final = frozenset({"index", "op_type", "pipeline"})
 
 

@@ -21,11 +21,12 @@ from elasticsearch.serializer import JsonSerializer, NdjsonSerializer
 from resilient_exporters.errors import HoldError, InvalidConfigError
 from resilient_exporters.exporters.elasticsearch_hosts import Host
 
-__all__ = ["Answer", "Cluster", "Security", "cloud_host"]
+__all__ = ["MAJOR", "VERSION", "Answer", "Cluster", "Security", "cloud_host"]
 
 log = logging.getLogger("resilient_exporters")
 
-MAJOR: Final = int(elasticsearch.__versionstr__.partition(".")[0])
+VERSION: Final = ".".join(map(str, elasticsearch.__version__))
+MAJOR: Final = int(VERSION.partition(".")[0])
 _NO_RETRIES: Final[dict[str, Any]] = {"max_retries": 0, "retry_on_status": (), "retry_on_timeout": False}
 _CONNECTIONS: Final = 16  # batches in flight at most, and calls that hang at most, with some to spare
 _LEVEL: Final = 5  # of gzip: a quarter of the time of 9, which the client would use, for a tenth more bytes

@@ -41,7 +41,7 @@ ITEMS: Final = (
     Row((401,), None, None, "hold", "check username and password or api_key"),
     Row((403,), "cluster_block_exception", None, "hold", "the index is read-only: take away its block"),
     Row((403,), None, None, "hold", "grant this account the right to write to the index (create_doc, auto_configure)"),
-    Row((404,), "index_not_found_exception", None, "hold", "create the index, correct its name, or allow auto-creation"),
+    Row((404,), "index_not_found_exception", None, "hold", "create the index, correct its name, or let it be created"),
     Row((400,), "index_closed_exception", None, "hold", "open the index"),
     Row((400,), "validation_exception", r"maximum .*shards", "hold", "the cluster has all the shards it may have"),
     Row((400,), "illegal_argument_exception", r"pipeline with id", "hold", "create the pipeline, or correct its name"),
@@ -54,8 +54,8 @@ ITEMS: Final = (
 
 Sources: the bulk API's reference; ``status()`` of the exceptions in Elasticsearch's server module
 (``ElasticsearchException``, ``RestStatus``, ``ClusterBlockException``: 403, or 429 for a block with
-``allowReleaseResources``, that of a full disk); "Rejected requests", "Indexing pressure" and "Fix common cluster issues"
-in its guide; and tests/servers/test_elasticsearch.py, which brings about most of them.
+``allowReleaseResources``, that of a full disk); "Rejected requests", "Indexing pressure" and "Fix common cluster
+issues" in its guide; and tests/servers/test_elasticsearch.py, which brings about most of them.
 """
 
 ANSWERS: Final = (
@@ -70,16 +70,17 @@ ANSWERS: Final = (
     Row((402,), None, None, "hold", "the licence does not cover this"),
     Row((404, 405, 501), None, None, "hold", "check host, port and path: this is not the bulk API"),
     Row((3,), None, None, "hold", "this address sends elsewhere: give the address that it sends to"),
-    Row((400,), "illegal_argument_exception", r"explicit index", "hold", "allow rest.action.multi.allow_explicit_index"),
+    Row((400,), "illegal_argument_exception", r"explicit index", "hold", "allow explicit ones, or use none"),
     Row((400,), "parse_exception", None, "reject"),
     Row((400,), "x_content_parse_exception", None, "reject"),
     Row((400,), "json_parse_exception", None, "reject"),
+    Row((400,), "x_content_e_o_f_exception", None, "reject"),
     Row((400,), "json_e_o_f_exception", None, "reject"),
     Row((400,), "action_request_validation_exception", None, "reject"),
     Row((400,), "", None, "hold", "this is not how Elasticsearch answers: check host, port and use_ssl"),
 )
-"""An answer to a whole request. With the type "" there is no error of Elasticsearch's in it: something in between said it.
-What is not here is unclear."""
+"""An answer to a whole request. With the type "" there is no error of Elasticsearch's in it: something in between said
+it. What is not here is unclear."""
 
 
 def judge_item(status: int, error: object) -> tuple[Verdict, str]:

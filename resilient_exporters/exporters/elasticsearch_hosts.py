@@ -99,7 +99,8 @@ def _from_mapping(given: Mapping[Any, Any], option: str, port: int, tls: bool) -
 def _checked(host: Host, option: str) -> Host:
     if host.scheme not in {"http", "https"}:
         raise InvalidConfigError(f'{option}: scheme {host.scheme!r} is not possible; it is "http" or "https"')
-    if not isinstance(host.port, int) or isinstance(host.port, bool) or not 0 < host.port < 65536:
+    port: Any = host.port
+    if not isinstance(port, int) or isinstance(port, bool) or not 0 < port < 65536:
         raise InvalidConfigError(f"{option}: port {host.port!r} is not possible; it is a number from 1 to 65535")
     if not host.name or any(each.isspace() or each in "/@?#\\" for each in host.name):
         raise InvalidConfigError(f"{option}: {host.name!r} is no name of a host")

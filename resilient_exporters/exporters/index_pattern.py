@@ -18,10 +18,10 @@ __all__ = ["IndexPattern", "index_problem"]
 class IndexPattern:
     """A name with fields of the record in it.
 
-    ``{field}`` is the value of a field: a text, an int, a bool, a date or a UUID, in lower case. ``{field:%Y.%m.%d}`` is
-    a time as ``strftime`` writes it, with the directives for numbers; the field holds a datetime, a date, or an ISO 8601
-    text. An aware time is taken in UTC, as Elasticsearch stores it; a naive one is taken to be in UTC. ``{a.b}`` is field
-    ``b`` of the mapping in field ``a``, unless the record has a field ``a.b``.
+    ``{field}`` is the value of a field: a text, an int, a bool, a date or a UUID, in lower case. ``{field:%Y.%m.%d}``
+    is a time as ``strftime`` writes it, with the directives for numbers; the field holds a datetime, a date, or an
+    ISO 8601 text. An aware time is taken in UTC, as Elasticsearch stores it; a naive one is taken to be in UTC.
+    ``{a.b}`` is field ``b`` of the mapping in field ``a``, unless the record has a field ``a.b``.
 
     The name depends on nothing but the record, so that a record that is sent again meets the copy that is there.
 
@@ -35,10 +35,10 @@ class IndexPattern:
 
     __slots__ = ("_pieces", "text")
 
-    def __init__(self, text: str, option: str = "default_index") -> None:
-        self.text = text
+    def __init__(self, text: Any, option: str = "default_index") -> None:
         if not isinstance(text, str) or not text:
             raise InvalidConfigError(f'{option}={text!r} is not possible; give a name, such as "readings"')
+        self.text = text
         pieces = _split(text)
         if pieces is None:
             raise InvalidConfigError(
@@ -80,7 +80,9 @@ class IndexPattern:
             raise DataTypeError(None, f"index {self.text!r}: the record has no field {piece.field!r}")
         found = _text(value) if piece.format is None else _time(value, piece.format)
         if found is None:
-            right = "a text, an int, a bool, a date or a UUID" if piece.format is None else "a datetime or an ISO 8601 text"
+            right = (
+                "a text, an int, a bool, a date or a UUID" if piece.format is None else "a datetime or an ISO 8601 text"
+            )
             raise DataTypeError(
                 None, f"index {self.text!r}: field {piece.field!r} holds a {type(value).__name__}, and not {right}"
             )

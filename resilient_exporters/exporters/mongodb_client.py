@@ -76,7 +76,7 @@ class ClientFactory:
             in_uri = self._read(uri)
             self._host: str | list[str] = uri
         else:
-            found: list[Any] = [hosts] if isinstance(hosts, str) else list(hosts or ())
+            found: list[Any] = [hosts] if isinstance(hosts, str) else list(hosts) if isinstance(hosts, Sequence) else []
             if not found or not all(isinstance(each, str) and each.strip() for each in found):
                 raise InvalidConfigError(
                     None, f"target_ip={hosts!r}: must be a host name or address, or a list of them"

@@ -74,6 +74,7 @@ class Form:
         on: names of the upsert columns.
         guard: name of the id column, if a row whose id is there is to be passed over.
         lacking: columns that must have a value, and that the fields lack.
+        direct: no column makes its own values always, which PostgreSQL's COPY would overwrite and INSERT refuses.
     """
 
     insert: str
@@ -92,6 +93,7 @@ class Form:
     on: tuple[str, ...] = ()
     guard: str | None = None
     lacking: tuple[str, ...] = ()
+    direct: bool = True
 
 
 class KnownTable:
@@ -109,6 +111,7 @@ class KnownTable:
         names = [str(column.name) for column in table.columns]
         self.columns = {name: options.codec(table.columns[name], dialect, options.nan, strict) for name in names}
         self.required = frozenset(str(each.name) for each in table.columns if _required(each)) if strict else frozenset()
+        self._always = {str(each.name) for each in table.columns if each.identity is not None and each.identity.always}
         self._dialect = dialect
         self._options = options
         self._types = {str(column.name): column.type for column in table.columns}
@@ -188,6 +191,7 @@ class KnownTable:
             on=tuple(on),
             guard=self.id_column if self._guarded and not upsert and self.id_column in names else None,
             lacking=tuple(sorted(self.required.difference(names))),
+            direct=self._always.isdisjoint(names),
         )
 
     @property

@@ -11,6 +11,7 @@ import random
 import sqlite3
 import struct
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import ClassVar
@@ -54,14 +55,20 @@ class Unreliable(Exporter):
     """Fails half of the time: before it has taken the batch, or after, when only its answer is lost."""
 
     healthy: ClassVar[bool] = False
+    _alone: ClassVar[threading.Lock] = threading.Lock()
 
     def export(self, batch: Batch) -> None:
-        dice = 1.0 if self.healthy else random.random()
-        if dice < 0.3:
-            raise ConnectionError("cut before")
-        self.put(batch)
-        if dice < 0.5:
-            raise ConnectionError("cut after")
+        if not self._alone.acquire(blocking=False):
+            os._exit(70)  # strict order is one attempt at a time
+        try:
+            dice = 1.0 if self.healthy else random.random()
+            if dice < 0.3:
+                raise ConnectionError("cut before")
+            self.put(batch)
+            if dice < 0.5:
+                raise ConnectionError("cut after")
+        finally:
+            self._alone.release()
 
     def put(self, batch: Batch) -> None:
         raise NotImplementedError

@@ -557,7 +557,7 @@ def test_no_thread_wakes_up_while_nothing_happens() -> None:
     # When
     quiet.send({"n": 0}).result(PATIENCE)
     quiet.flush(PATIENCE)
-    quiet._engine._dispatcher.ring()  # type: ignore[union-attr] # one look more, after which nothing is due
+    quiet._engine.dispatcher.ring()  # type: ignore[union-attr] # one look more, after which nothing is due
     quiet._engine.keeper.tidy_soon()  # type: ignore[union-attr]
 
     # Then: both threads wait for a ring, not for time

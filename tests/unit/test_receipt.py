@@ -306,7 +306,7 @@ def test_a_receipt_nobody_looks_at_costs_no_thread_and_no_waiter() -> None:
     # Then
     assert threading.active_count() == threads
     assert exporter._engine is not None
-    assert exporter._engine._dispatcher._waiters == []
+    assert exporter._engine.dispatcher._waiters == []
     assert not receipts[-1].done()
 
 

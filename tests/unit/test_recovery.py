@@ -312,6 +312,7 @@ def test_a_state_of_a_newer_version_is_not_touched() -> None:
         decode_state(msgspec.msgpack.encode([99, "whatever"]))
 
 
+@pytest.mark.xfail(strict=True, reason="Queue.settle_in frees, and join passes over, rows whose cursors are lost (report)")
 def test_rows_without_a_state_are_for_whoever_joins(path: Path) -> None:
     # Given rows, but neither memory nor cursors
     queue, disk = make_queue(path), Disk()
@@ -322,6 +323,7 @@ def test_rows_without_a_state_are_for_whoever_joins(path: Path) -> None:
     disk.state = None
     again = disk.opened(path)
     assert again.following == 5
+    assert len(disk.all_of(again, "t")) == 5
 
 
 def test_a_cursor_that_cannot_be_read_does_not_take_the_others_along(path: Path, caplog: pytest.LogCaptureFixture) -> None:

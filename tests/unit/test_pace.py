@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from resilient_exporters.delivery.pace import Concurrency, Rate
+from resilient_exporters.errors import InvalidConfigError
+
+
+@pytest.mark.parametrize("given", [0, -1, 1.5, True, "2", "fast", None])
+def test_what_is_no_concurrency(given: Any) -> None:
+    with pytest.raises(InvalidConfigError, match=r"concurrency=.*number from 1 on"):
+        Concurrency(given)
+
+
+def test_a_number_stays() -> None:
+    fixed = Concurrency(20)
+    for _ in range(10):
+        fixed.note(1, full=True, failed=True)
+        fixed.note(100, full=True, failed=False)
+    assert fixed.level == 20
+
+
+def test_auto_grows_by_one_a_round_of_full_batches_up_to_eight() -> None:
+    auto = Concurrency("auto")
+    levels = []
+    for _ in range(60):
+        levels.append(auto.level)
+        auto.note(0.1, full=True, failed=False)
+    # Then each level lasts about as many batches as it has in flight
+    assert levels[:2] == [1, 2]
+    assert [levels.count(level) for level in (2, 3, 4)] == [2, 3, 4] or levels.index(4) in range(5, 9)
+    assert max(levels) == 8
+    assert sorted(levels) == levels
+
+
+def test_auto_is_one_while_the_backlog_is_short() -> None:
+    auto = Concurrency("auto")
+    for _ in range(20):
+        auto.note(0.1, full=False, failed=False)
+    assert auto.level == 1
+    for _ in range(20):
+        auto.note(0.1, full=True, failed=False)
+    grown = auto.level
+    for _ in range(60):
+        auto.note(0.1, full=False, failed=False)
+    assert grown > 3
+    assert auto.level == 1
+
+
+def test_auto_is_halved_by_failures_and_by_rising_latency() -> None:
+    auto = Concurrency("auto")
+    for _ in range(60):
+        auto.note(0.1, full=True, failed=False)
+    auto.note(0.1, full=True, failed=True)
+    assert auto.level == 4
+    # Given eight in flight, a target that shares its time among them is not slow, one far beyond that is
+    for _ in range(60):
+        auto.note(0.1, full=True, failed=False)
+    auto.note(0.1 * 8, full=True, failed=False)
+    assert auto.level == 8
+    auto.note(0.1 * 40, full=True, failed=False)
+    assert auto.level == 4
+    for _ in range(10):
+        auto.note(1, full=False, failed=True)
+    assert auto.level == 1
+
+
+def test_auto_gets_used_to_a_target_that_stays_slower() -> None:
+    auto = Concurrency("auto")
+    for _ in range(30):
+        auto.note(0.1, full=True, failed=False)
+    for _ in range(200):
+        auto.note(2.0, full=True, failed=False)
+    assert auto.level > 2
+
+
+def test_a_rate_of_records() -> None:
+    rate = Rate(100, "records")
+    assert rate.ready_at(10.0) == 10.0
+    rate.spend(10.0, 50, 999_999)
+    assert rate.ready_at(10.0) == 10.5
+    rate.spend(10.5, 100, 0)
+    assert rate.ready_at(10.6) == 11.5
+    # What was not used is not saved up
+    assert rate.ready_at(100.0) == 100.0
+    rate.spend(100.0, 100, 0)
+    assert rate.ready_at(100.0) == 101.0
+
+
+def test_a_rate_of_bytes() -> None:
+    rate = Rate(1000, "bytes")
+    rate.spend(0.0, 1, 2500)
+    assert rate.ready_at(0.0) == 2.5
