@@ -42,7 +42,8 @@ class RecordingExporter(Exporter):
     """Takes everything, and keeps it.
 
     Args:
-        **options: those of ``Exporter``. ``send`` takes any keywords.
+        **options: those of ``Exporter``; ``linger`` is 0 unless given, so that nothing waits for time to pass. ``send``
+            takes any keywords.
 
     Attributes:
         records: the data of the records that were delivered, in the order of delivery.
@@ -58,6 +59,7 @@ class RecordingExporter(Exporter):
         self.ids: list[str] = []
         self.batches: list[Batch] = []
         self._changed = threading.Condition()
+        options.setdefault("linger", 0)
         super().__init__(**options)
 
     def export(self, batch: Batch) -> Outcome | Sequence[Outcome | None] | None:
@@ -185,9 +187,10 @@ def _is_error(entry: object) -> bool:
 class FakeClock(Clock):
     """Time that goes on only when a test says so: ``Exporter(clock=FakeClock())``.
 
-    Whatever the exporter waits for (a retry, ``loss_window``, ``max_age``, ``timeout`` of an attempt, of ``flush``
-    and ``close``) happens when ``advance`` has passed it, at once, in the threads that it happens in otherwise; wait
-    for what you expect with ``wait_for`` or ``eventually``. One clock may serve many exporters.
+    Whatever the exporter waits for (a retry, ``linger``, ``loss_window``, ``max_age``, ``timeout`` of an attempt, of
+    ``flush`` and ``close``) happens when ``advance`` has passed it, at once, in the threads that it happens in
+    otherwise; wait for what you expect with ``wait_for`` or ``eventually``. One clock may serve many exporters. A pool
+    waits for its own ``linger`` before it sends: give it ``linger=0``, or advance.
 
     Args:
         now: monotonic seconds to begin with.

@@ -79,12 +79,18 @@ def send(
         remark("reading from the terminal: one record a line, end with Ctrl-D")
     with _Screen(exporter, quiet=quiet) as shown, Feed(sys.stdin.buffer, watch.bell.ring) as feed:
         exporter.has_unsent_data()  # opens the queue: whatever is wrong with it is said before anything is read
+        full: QueueFullError | None = None
         for line, raw in feed:
             try:
                 record = parser.parse(raw)
+                if full is not None:
+                    raise full  # asked to end with a full queue, we do not wait for each line that was read
                 if record is not None:
                     shown.lines += _accept(exporter, record, feed)
-            except (ValueError, EncodingError, QueueFullError) as error:
+            except QueueFullError as error:
+                full = error if feed.signal else None
+                refused.add(line, error)
+            except (ValueError, EncodingError) as error:
                 refused.add(line, error)
         refused.cut(feed)
         if not feed.signal and timeout:

@@ -20,7 +20,7 @@ from functools import cache
 from importlib.util import find_spec
 from types import ModuleType
 
-from resilient_exporters.delivery.frame import Frame, scan
+from resilient_exporters.delivery.frame import Frame, scan, walk
 
 __all__ = ["Block", "BlockDamaged", "Payload", "pack", "salvage", "unpack"]
 
@@ -125,9 +125,11 @@ def unpack(row: bytes) -> Payload:
     if zlib.crc32(body) != check:
         raise BlockDamaged("checksum of the block")
     data = _decompress(codec, body, raw)
-    with memoryview(data) as view:
-        frames = list(scan(view, 0, len(data), origin))
-    if len(data) != raw or len(frames) != count:
+    try:
+        frames = walk(data, origin) if len(data) == raw else []
+    except struct.error as error:
+        raise BlockDamaged(f"the frames do not fit: {error}") from error
+    if len(frames) != count or (frames and frames[-1].stop != raw):
         raise BlockDamaged(f"{len(frames)} whole records instead of {count}")
     return Payload(run, origin, count, frames, data, born, last)
 

@@ -72,6 +72,8 @@ class Cursor:
             how: DELIVERED, DEAD, EXCLUDED, or the reason of a drop.
         """
         start = max(start, self.floor)
+        if self.left is not None:
+            stop = min(stop, self.left)
         if start >= stop:
             return 0
         if self.ranges:
@@ -105,7 +107,8 @@ class Cursor:
     def merge(self, kept: Cursor, following: int) -> None:
         """Put the history that was found late (up to ``following``) in front of what happened since ``joined``."""
         if kept.left is not None:
-            kept.settle(kept.left, following, EXCLUDED)
+            left, kept.left = kept.left, None
+            kept.settle(left, following, EXCLUDED)
         ranges = IntervalSet(kept.ranges)
         ranges.add(following, self.joined)
         self.excluded += kept.excluded + self.joined - following
@@ -144,6 +147,11 @@ class Cursor:
             stop = min(stop, self.left)
         start = max(start, self.floor)
         return start >= stop or self.ranges.covers(start, stop)
+
+    @property
+    def reach(self) -> int:
+        """The offset after the last one that it knows of: no other record may get one below."""
+        return max(self.floor, self.joined, self.left or 0, *(stop for _, stop in self.ranges))
 
     def open(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """The open ranges of ``[start, stop)``."""

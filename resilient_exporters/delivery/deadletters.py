@@ -151,8 +151,8 @@ class DeadLetters:
         if letters:
             self._put(key, letters)
         else:
-            self._keys.remove(key)
             self._spool.write({}, [key])
+            self._keys.remove(key)
 
     def _put(self, key: int, letters: list[Letter]) -> None:
         self._spool.open()

@@ -143,7 +143,9 @@ class Queue(Intake):
         with self.lock:
             start, stop = span_of(key)
             whole = IntervalSet()
-            if payload is not None:
+            if payload is not None and len(payload.frames) == stop - start:
+                whole.add(start, stop)
+            elif payload is not None:
                 shift = start - payload.origin
                 for item in payload.frames:
                     whole.add(item.offset + shift, item.offset + shift + 1)

@@ -130,7 +130,7 @@ def attach(queue: Queue, keys: array[int], kept: QueueState | None, *, late: boo
     with queue.lock:
         end = max(0 if kept is None else kept.following, span_of(keys[-1])[1] if keys else 0)
         cursors = [] if kept is None else [cursor for cursor in map(_restore, kept.cursors) if cursor is not None]
-        end = max([end, *(max(cursor.floor, cursor.joined) for cursor in cursors)])
+        end = max([end, *(cursor.reach for cursor in cursors)])
         if late and queue.ring.fresh:
             for cursor in cursors:
                 present = queue.cursors.setdefault(cursor.identity, cursor)

@@ -14,7 +14,8 @@ __all__ = ["SAVING", "Stock"]
 
 SAVING = -1
 """In place of a key: the keeper is writing this block."""
-_LOADED_BLOCKS = 4
+_LOADED_BLOCKS = 6
+_AHEAD = 2
 
 
 class Stock:
@@ -60,15 +61,16 @@ class Stock:
     # -- reading back --------------------------------------------------------------------------------------------
 
     def loaded(self, key: int) -> Payload | None:
-        """A row that was read, or None: then it is asked for, and so is the one behind it."""
+        """A row that was read, or None: then it is asked for, and so are those behind it."""
         payload = self._loaded.get(key)
         if payload is None:
             self.want(key)
         else:
             self._loaded.move_to_end(key)
         at = bisect_right(self.index, key)
-        if at < len(self.index) and self.index[at] not in self._loaded:
-            self.want(self.index[at])
+        for ahead in self.index[at : at + _AHEAD]:
+            if ahead not in self._loaded:
+                self.want(ahead)
         return payload
 
     def want(self, key: int) -> None:

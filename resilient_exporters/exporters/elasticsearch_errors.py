@@ -109,10 +109,10 @@ def judge_answer(status: int, body: object, size: int) -> tuple[Verdict, str]:
 
 def reason(status: int, error: object) -> str:
     """The server's own words on one line, with what it says to be the cause."""
-    if isinstance(error, Mapping) and isinstance(error.get("error"), Mapping):
+    if isinstance(error, Mapping) and "error" in error:
         error = error["error"]
-    if not isinstance(error, Mapping):
-        text = re.sub(r"<[^>]*>", " ", str(error.get("error", error) if isinstance(error, Mapping) else error or ""))
+    if not isinstance(error, Mapping) or not error:
+        text = re.sub(r"<[^>]*>", " ", str(error or ""))
         return f"{status}: {' '.join(text.split())}"[:_MOST].rstrip(": ")
     said: list[str] = []
     each: object = error

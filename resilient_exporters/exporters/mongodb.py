@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MongoDBExporter"]
 
-_MARGIN = 0.05
-"""Part of the time-out that is left for us after the last answer of the server: at most a second."""
+_MARGIN = 0.25
+"""Part of the time-out that is left after the last answer of the server, at most a second: pymongo looks for a server
+in steps of half a second, and may be that late."""
 
 
 class MongoDBExporter(Exporter):
@@ -226,13 +227,22 @@ class MongoDBExporter(Exporter):
     # -- delivering ----------------------------------------------------------------------------------------------
 
     def connect(self) -> None:
-        """Make a client. It connects with the first command."""
+        """Make a client and ask the server for a sign of life: a wrong address or account is known before any record.
+
+        Raises:
+            RetryableError: no answer.
+            HoldError: it answers that something has to be mended.
+        """
         self.disconnect()
         try:
-            self._client = self._clients.make()
+            self._client = client = self._clients.make()
+            self._owner = os.getpid()
+            # Under a limit, pymongo looks for a server as long as the limit lets it, whatever its own option says.
+            with self._limit(time.monotonic() + client.options.server_selection_timeout, margin=0.0):
+                client.admin.command("ping")
         except Exception as error:
+            self.disconnect()
             raise self._told(error) from error
-        self._owner = os.getpid()
 
     def disconnect(self) -> None:
         """Close the client, with its connections and threads. In a forked child they are the parent's and stay."""
@@ -299,14 +309,14 @@ class MongoDBExporter(Exporter):
 
     # -- errors --------------------------------------------------------------------------------------------------
 
-    def _limit(self, deadline: float) -> contextlib.AbstractContextManager[None]:
+    def _limit(self, deadline: float, margin: float = _MARGIN) -> contextlib.AbstractContextManager[None]:
         """Let all calls inside end before the attempt does."""
         import pymongo
 
         if not self.timeout or self._clients.write_timeout:
             return contextlib.nullcontext()
         left = min(deadline - time.monotonic(), self.timeout)
-        left -= min(1.0, self.timeout * _MARGIN)
+        left -= min(1.0, self.timeout * margin)
         if left <= 0:
             raise TimeoutError(self, f"no time is left of timeout={self.timeout:g} s")
         return pymongo.timeout(left)

@@ -149,7 +149,7 @@ def judge(error: BaseException) -> Verdict:
         return "reject"
     if "ServerSelectionTimeoutError" in names:
         return "hold" if _BAD_TLS.search(str(error)) and not _BAD_CLOCK.search(str(error)) else "retry"
-    code = getattr(error, "code", None)
+    code = _code(error)
     if isinstance(code, int) and code in CODES:
         return CODES[code]
     if names & {"ConnectionFailure", "ExecutionTimeout", "WTimeoutError"} or getattr(error, "timeout", False) is True:
@@ -200,11 +200,19 @@ def reason(error: BaseException | Mapping[str, Any]) -> str:
         if details := error.get("errInfo"):
             text += f" {details}"
     else:
-        code, text = getattr(error, "code", None), str(error)
+        code, text = _code(error), str(error)
         text = re.sub(r",? ?(Timeout: [\d.]+m?s, )?Topology Description:.*|, full error: .*", "", text, flags=re.DOTALL)
     text = " ".join(text.split())[:500]
     kind = "" if isinstance(error, Mapping) else f"{type(error).__name__}: "
     return f"{kind}{text}" + (f" (code {code})" if isinstance(code, int) else "")
+
+
+def _code(error: BaseException) -> object:
+    """The server's code. A ``NotPrimaryError`` has it among its details only."""
+    code = getattr(error, "code", None)
+    if code is None and isinstance(details := getattr(error, "details", None), Mapping):
+        code = details.get("code")
+    return code
 
 
 def outcome_error(error: Exception, verdict: Verdict, where: str) -> Exception:
@@ -221,7 +229,7 @@ def outcome_error(error: Exception, verdict: Verdict, where: str) -> Exception:
     if verdict == "retry":
         return errors.RetryableError(said)
     if verdict == "hold":
-        return errors.HoldError(f"{said}; {_advice(str(error), getattr(error, 'code', None))}")
+        return errors.HoldError(f"{said}; {_advice(str(error), _code(error))}")
     if verdict in ("reject", "split", "duplicate"):
         return errors.RejectedError(said)
     return errors.ExportError(said)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from resilient_exporters.errors import InvalidConfigError, MissingConfigError, MissingModuleError
 from resilient_exporters.exporters.parsed_url import arguments
-from resilient_exporters.exporters.sql import SQLExporter
+from resilient_exporters.exporters.sql_server import ServerExporter, checked_port
 
 if TYPE_CHECKING:
     from resilient_exporters.exporters.parsed_url import ParsedURL
@@ -19,16 +18,16 @@ if TYPE_CHECKING:
 __all__ = ["PostgreSQLExporter"]
 
 
-class PostgreSQLExporter(SQLExporter):
+class PostgreSQLExporter(ServerExporter):
     """Rows in PostgreSQL, by COPY, with psycopg 3.
 
     A mapping is a row, its keys are columns; a tuple is a row in table order. What the definition of a column rules
-    out (None where there must be a value, a value of another kind, a text that is too long) becomes a dead letter before
-    the server is asked. docs/exporters/postgresql.md has the tables of types and of errors.
+    out (None where there must be a value, a value of another kind, a text that is too long) becomes a dead letter
+    before the server is asked. docs/exporters/postgresql.md has the tables of types and of errors.
 
     Args:
-        conn_string: libpq's: ``host=… dbname=…`` or ``postgresql://…``, with any of its parameters. Options given by name
-            win over it.
+        conn_string: libpq's: ``host=… dbname=…`` or ``postgresql://…``, with any of its parameters. Options given by
+            name win over it.
         target_host: name or address of the server, or the folder of its socket.
         database: name of the database. None: libpq's default, the name of the user.
         target_port: its port; in ``conn_string`` another may stand.
@@ -80,13 +79,13 @@ class PostgreSQLExporter(SQLExporter):
             "postgresql+psycopg",
             username=self._parameters.get("user"),
             host=host,
-            port=None if "," in f"{host}{port}" else _port(port),
+            port=None if "," in f"{host}{port}" else checked_port(port),
             database=self._parameters.get("dbname"),
         )
         table = options.pop("table", None) if default_table is None else default_table
         options.setdefault("create_table", create_table_if_inexistent)
         super().__init__(url, table, **options)
-        self._checks = table is None
+        self._set_table(table)
 
     @classmethod
     def from_url(cls, parsed: ParsedURL, options: dict[str, Any]) -> PostgreSQLExporter:
@@ -95,15 +94,6 @@ class PostgreSQLExporter(SQLExporter):
         scheme, _, place = parsed.with_query(rest).partition(":")
         del scheme  # "postgresql+psycopg", which libpq does not know
         return cls(f"postgresql:{place}", **given)
-
-    def check(self, data: Any, options: Mapping[str, Any]) -> None:
-        """Called only where the exporter has no table: then the record must name one.
-
-        Raises:
-            MissingConfigError: it does not.
-        """
-        if not options.get("table"):
-            raise MissingConfigError(self, "no table: give default_table=… to the exporter, or table=… to send()")
 
     def _session(self) -> Session:
         from resilient_exporters.exporters.postgresql_session import session
@@ -137,16 +127,6 @@ def _parsed(conn_string: str | None) -> dict[str, Any]:
         raise InvalidConfigError(
             None, f"conn_string: {said}; right would be 'host=… dbname=…' or 'postgresql://user@host/database'"
         ) from None  # it may quote a password
-
-
-def _port(given: Any) -> int:
-    try:
-        port = int(given or 5432)
-    except (TypeError, ValueError):
-        port = 0
-    if not 0 < port < 65536:
-        raise InvalidConfigError(None, f"target_port={given!r}: must be a number from 1 to 65535")
-    return port
 
 
 def _libpq_names() -> frozenset[str]:

@@ -71,7 +71,8 @@ class PostgreSQLCodec(ColumnCodec):
         self._quick = _QUICK.get(self.family, frozenset())
         self._length: int | None = getattr(kind, "length", None) if self.family == "text" else None
         self._choices = frozenset(kind.enums) if isinstance(kind, sa.Enum) else None
-        self._highest = 2**15 if isinstance(kind, sa.SmallInteger) else 2**63 if isinstance(kind, sa.BigInteger) else 2**31
+        small, big = isinstance(kind, sa.SmallInteger), isinstance(kind, sa.BigInteger)
+        self._highest = 2**15 if small else 2**63 if big else 2**31
         self._zoned = bool(getattr(kind, "timezone", False))
         self._item: PostgreSQLCodec | None = None
         if isinstance(kind, sa.ARRAY):
@@ -106,7 +107,7 @@ class PostgreSQLCodec(ColumnCodec):
             if not values:
                 return True
         if self.family == "int":
-            return -self._highest <= min(values) and max(values) < self._highest
+            return bool(-self._highest <= min(values) and max(values) < self._highest)
         if self.family == "text":
             if self._choices is not None:
                 return self._choices.issuperset(values)
@@ -173,10 +174,8 @@ class PostgreSQLCodec(ColumnCodec):
             return value  # '{1,2}', read by the server
         if isinstance(value, list | tuple | set | frozenset) and self._item is not None:
             item = self._item
-            nests = item.family != "json"
-            return [
-                self._array(plain(each)) if nests and isinstance(each, list | tuple) else item.one(each) for each in value
-            ]
+            inner = () if item.family == "json" else (list, tuple)
+            return [self._array(each) if isinstance(each, inner) else item.one(each) for each in value]
         raise self.refuse(value, "not a list")
 
 

@@ -134,15 +134,16 @@ def _make(
     elif guard is not None:
         conflict = f" ON CONFLICT ({quote(guard)}) DO NOTHING"
     key = quote(id_column) if id_column is not None else ""
+    known = ("SELECT", key, "FROM", target, "WHERE", key, "=")
+    make = ("CREATE TEMP TABLE IF NOT EXISTS", stage, "ON COMMIT DELETE ROWS AS SELECT", names, "FROM", target)
+    move = ("INSERT INTO", target, f"({names})", "SELECT", names, "FROM", f"pg_temp.{stage}", conflict)
     return _Statements(
         copy=f"COPY {target} ({names}) FROM STDIN",
-        known=f"SELECT {key} FROM {target} WHERE {key} = ANY (".replace("%", "%%") + "%s)",
+        known=" ".join(known).replace("%", "%%") + " ANY (%s)",
         stage=stage,
-        make=f"CREATE TEMP TABLE IF NOT EXISTS {stage} ON COMMIT DELETE ROWS"
-        f" AS SELECT {names} FROM {target} WITH NO DATA",
+        make=" ".join((*make, "WITH NO DATA")),
         fill=f"COPY pg_temp.{stage} ({names}) FROM STDIN",
-        move=f"INSERT INTO {target} ({names}) SELECT {names} FROM pg_temp.{stage}{conflict};"
-        f" DELETE FROM pg_temp.{stage}",
+        move=" ".join((*move, "; DELETE FROM", f"pg_temp.{stage}")),
     )
 
 
@@ -170,7 +171,7 @@ def _last_of_each(piece: Piece) -> Sequence[Sequence[Any]]:
     keys = [piece.columns[at + piece.form.with_id] for at in piece.form.keys]
     marks = list(zip(*keys, strict=True))
     try:
-        last = {mark: place for place, mark in enumerate(marks)}
+        last: dict[Any, int] = {mark: place for place, mark in enumerate(marks)}
     except TypeError:  # a list as a key
         last = {repr(mark): place for place, mark in enumerate(marks)}
     if len(last) == len(marks):
@@ -180,5 +181,5 @@ def _last_of_each(piece: Piece) -> Sequence[Sequence[Any]]:
 
 
 def _raw(connection: Connection) -> psycopg.Connection[Any]:
-    raw: Any = connection.connection.dbapi_connection
+    raw: psycopg.Connection[Any] = connection.connection.dbapi_connection  # type: ignore[assignment] # SQLAlchemy's view
     return raw

@@ -64,8 +64,8 @@ def _datetimes(values: Sequence[dt.datetime]) -> Sequence[str]:
     if {value.tzinfo for value in values} != {dt.timezone.utc}:
         return list(map(str, values))
     return [
-        # str() of an aware datetime takes twice as long.
-        "%04d-%d-%d %d:%d:%d.%06d+00"
+        # str() of an aware datetime takes twice as long, an f-string a fifth longer.
+        "%04d-%d-%d %d:%d:%d.%06d+00"  # noqa: UP031
         % (each.year, each.month, each.day, each.hour, each.minute, each.second, each.microsecond)
         for each in values
     ]
@@ -87,4 +87,4 @@ _FORMS: Final[dict[type, _Form]] = {
     dt.timedelta: lambda values: [f"{each.days}d {each.seconds}s {each.microseconds}us" for each in values],
     bytes: lambda values: ["\\\\x" + each.hex() for each in values],
 }
-"""By exact type; ``repr`` of a float and ``str`` of a Decimal are exact, and PostgreSQL reads their NaN and infinities."""
+"""By exact type. ``repr`` of a float and ``str`` of a Decimal are exact; PostgreSQL reads their nan, inf, Infinity."""

@@ -61,7 +61,7 @@ def reason(error: BaseException) -> str:
 
 
 def _primary(origin: BaseException) -> str | None:
-    """psycopg's error without the context, which would quote the row. Of keys, it is good to know which."""
+    """The error of psycopg without its context, which would quote the row. Of keys, it is good to know which."""
     diag = getattr(origin, "diag", None)
     primary: str | None = getattr(diag, "message_primary", None)
     if primary and diag is not None and diag.sqlstate in {"23503", "23505"} and diag.message_detail:

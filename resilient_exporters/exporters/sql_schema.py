@@ -141,7 +141,7 @@ class Schema:
             with engine.begin() as connection:
                 connection.execute(statement)
         except sa.exc.DBAPIError as error:
-            # It is there already: someone else made it. PostgreSQL says 23505 of its own catalogue if that was just now.
+            # It is there already: someone else made it. PostgreSQL says 23505 of its catalogue if that was just now.
             if judge(error, engine.dialect.name) != "schema" and getattr(error.orig, "sqlstate", None) != "23505":
                 raise
 

@@ -110,7 +110,7 @@ class KnownTable:
         self.name = str(table.name)
         names = [str(column.name) for column in table.columns]
         self.columns = {name: options.codec(table.columns[name], dialect, options.nan, strict) for name in names}
-        self.required = frozenset(str(each.name) for each in table.columns if _required(each)) if strict else frozenset()
+        self.required = frozenset(str(each.name) for each in table.columns if strict and _required(each))
         self._always = {str(each.name) for each in table.columns if each.identity is not None and each.identity.always}
         self._dialect = dialect
         self._options = options
@@ -174,10 +174,11 @@ class KnownTable:
             insert, style = self._compile(statement, len(names))
             if self._dialect.name == "sqlite" and len(names) <= _PARAMETERS // 2:
                 bulk = functools.cache(functools.partial(self._bulk, statement, len(names)))
+        passes_over = self._guarded and not self._options.copies
         return Form(
             insert=insert,
             update=update,
-            known=None if upsert or self.id_column is None or (self._guarded and not self._options.copies) else self._known(),
+            known=None if upsert or self.id_column is None or passes_over else self._known(),
             bulk=bulk,
             names=style,
             parts=tuple((place, self.columns[name]) for name, place in taken.items()),

@@ -41,11 +41,12 @@ class Journal:
         return int(_TIME.unpack_from(self._map, SEQUENCES * 8)[0])
 
     def begin(self, sequence: int) -> None:
-        _TIME.pack_into(self._map, SEQUENCES * 8, sequence + 1)
-        _TIME.pack_into(self._map, sequence * 8, -1.0)
+        # Not pack_into: it zeroes the place first, and a kill in between would begin the journal anew.
+        self._map[SEQUENCES * 8 : SEQUENCES * 8 + 8] = _TIME.pack(sequence + 1)
+        self._map[sequence * 8 : sequence * 8 + 8] = _TIME.pack(-1.0)
 
     def returned(self, sequence: int) -> None:
-        _TIME.pack_into(self._map, sequence * 8, time.monotonic())
+        self._map[sequence * 8 : sequence * 8 + 8] = _TIME.pack(time.monotonic())
 
     def time(self, sequence: int) -> float:
         return float(_TIME.unpack_from(self._map, sequence * 8)[0])

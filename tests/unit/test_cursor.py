@@ -144,3 +144,11 @@ def test_a_blind_cursor_that_settled_nothing_yet() -> None:
     blind.merge(kept, 10)
     assert (blind.floor, list(blind.ranges), blind.pending(1005)) == (1000, [], 5)
     assert conserved(blind, 1005)
+
+
+def test_what_came_after_a_target_left_is_not_its_business() -> None:
+    cursor = Cursor("t", 0)
+    cursor.left = 3
+    assert cursor.settle(2, 10, EXCLUDED) == 1
+    assert cursor.settle(5, 10, "age") == 0
+    assert (cursor.pending(10), cursor.accepted(10), cursor.dropped) == (2, 2, {})

@@ -84,8 +84,8 @@ def test_the_tests_that_a_page_names_exist(page: Path) -> None:
         file = ROOT / found["file"]
         assert file.exists(), f"{name_of(page)} names {found['file']}"
         if found["test"]:
-            there = re.findall(r"^(?:async )?def (test_\w+)", file.read_text(), re.MULTILINE)
-            assert found["test"] in there, f"{name_of(page)} names {found.group()}"
+            there = rf"^(?:(?:async )?def |class )?{found['test']}\b"
+            assert re.search(there, file.read_text(), re.MULTILINE), f"{name_of(page)} names {found.group()}"
 
 
 def test_every_law_names_its_tests() -> None:

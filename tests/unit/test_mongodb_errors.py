@@ -105,6 +105,7 @@ def test_reason_is_one_line_with_the_code_and_without_the_topology() -> None:
     text = reason(their.ServerSelectionTimeoutError("127.0.0.1:1: refused\n, Timeout: 30s, Topology Description: <x>"))
     assert text == "ServerSelectionTimeoutError: 127.0.0.1:1: refused"
     assert reason({"errmsg": "Document failed\n validation", "code": 121}) == "Document failed validation (code 121)"
+    assert reason(their.NotPrimaryError("not primary", {"code": 10107})) == "NotPrimaryError: not primary (code 10107)"
     assert reason(their.OperationFailure("no, full error: {'x': 1}", 13)) == "OperationFailure: no (code 13)"
 
 

@@ -1,0 +1,202 @@
+"""Listeners: told of what happens; what they raise goes no further."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from resilient_exporters import ExporterPool, HoldError, InvalidConfigError, Listener, RejectedError
+from tests.targets import PATIENCE, Target, numbers
+
+
+class Diary(Listener):
+    """Writes down every call."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[Any, ...]] = []
+
+    def state_changed(self, target: str, state: str, reason: str) -> None:
+        self.lines.append(("state", target, state, reason))
+
+    def delivered(self, target: str, records: int, seconds: float) -> None:
+        assert seconds >= 0
+        self.lines.append(("delivered", target, records))
+
+    def dropped(self, target: str | None, records: int, reason: str) -> None:
+        self.lines.append(("dropped", target, records, reason))
+
+    def dead_lettered(self, target: str, record_id: str, reason: str) -> None:
+        self.lines.append(("dead", target, record_id, reason))
+
+    def disk_changed(self, trouble: str | None) -> None:
+        self.lines.append(("disk", trouble))
+
+    def of(self, *kinds: str) -> list[tuple[Any, ...]]:
+        return [line for line in self.lines if line[0] in kinds]
+
+
+def test_an_outage_is_told_once_each_way() -> None:
+    # Given
+    diary = Diary()
+    exporter = Target(ConnectionError("refused"), retry=3600, listeners=[diary])
+
+    # When: ten failures in a row, then recovery
+    exporter.send(numbers(3))
+    for _ in range(10):
+        exporter.flush()
+    exporter.answer = None
+    assert exporter.flush(PATIENCE).complete
+    exporter.close()
+
+    # Then
+    assert diary.of("state") == [
+        ("state", "target", "open", "ConnectionError: refused"),
+        ("state", "target", "closed", ""),
+    ]
+
+
+def test_a_hold_is_told_and_a_new_reason_too() -> None:
+    # Given
+    diary = Diary()
+    exporter = Target(HoldError("wrong password"), listeners=[diary])
+
+    # When
+    exporter.send({"n": 0})
+    exporter.flush()
+    exporter.flush()
+    exporter.answer = HoldError("no such database")
+    exporter.flush()
+
+    # Then
+    assert diary.of("state") == [
+        ("state", "target", "held", "HoldError: wrong password"),
+        ("state", "target", "held", "HoldError: no such database"),
+    ]
+
+
+def test_deliveries_are_told_per_batch() -> None:
+    # Given
+    diary = Diary()
+    exporter = Target(listeners=[diary])
+    exporter.gate.clear()
+    exporter.send("first")
+    exporter.entered()
+
+    # When
+    exporter.send(numbers(50))
+    exporter.gate.set()
+    assert exporter.flush(PATIENCE).complete
+    exporter.close()
+
+    # Then
+    told = diary.of("delivered")
+    assert sum(line[2] for line in told) == 51
+    assert len(told) <= 3
+
+
+def test_drops_and_dead_letters_are_told() -> None:
+    # Given
+    diary = Diary()
+    exporter = Target(RejectedError("no"), listeners=[diary], max_records=10, max_dead=1, retry=3600)
+
+    # When
+    first = exporter.send({"n": 0})
+    first.result(PATIENCE)
+    exporter.send({"n": 1}).result(PATIENCE)
+    exporter.answer = ConnectionError("down")
+    for record in numbers(30, 2):
+        exporter.send(record)
+    exporter.flush()
+
+    # Then
+    assert diary.of("dead")[0] == ("dead", "target", first.id, "RejectedError: no")
+    assert ("dropped", "target", 1, "dead_overflow") in diary.lines
+    overflow = sum(line[2] for line in diary.of("dropped") if line[3] == "overflow")
+    assert overflow == exporter.stats().targets["target"].dropped["overflow"]
+
+
+def test_trouble_with_the_disk_is_told() -> None:
+    # Given
+    import random
+
+    noise = random.Random(1)
+    diary = Diary()
+    exporter = Target(ConnectionError("down"), retry=3600, listeners=[diary], min_free_disk="100000 TB")
+
+    # When
+    exporter.send([noise.randbytes(1000) for _ in range(300)])
+    assert not exporter.save(PATIENCE)
+
+    # Then: once
+    assert len(diary.of("disk")) == 1
+    assert "min_free_disk" in diary.of("disk")[0][1]
+
+
+def test_a_listener_that_raises_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    # Given
+    class Broken(Listener):
+        def delivered(self, target: str, records: int, seconds: float) -> None:
+            raise ZeroDivisionError("in the listener")
+
+        state_changed = dropped = dead_lettered = delivered  # type: ignore[assignment]
+
+    diary = Diary()
+    failing = iter([ConnectionError("cut"), RejectedError("no")])
+    exporter = Target(lambda _: next(failing, None), listeners=[Broken(), diary])
+
+    # When
+    with caplog.at_level(logging.ERROR, logger="resilient_exporters"):
+        exporter.send({"n": 0}).result(PATIENCE)
+        assert exporter.send({"n": 1}).result(PATIENCE).successful
+
+    # Then
+    assert exporter.taken == numbers(1, 1)
+    assert diary.of("delivered") == [("delivered", "target", 1)]
+    assert "Broken.delivered failed" in caplog.text
+
+
+def test_a_pool_tells_by_target() -> None:
+    # Given
+    diary = Diary()
+    pool = ExporterPool([Target(name="a"), Target(ConnectionError("down"), name="b", retry=3600)], listeners=[diary])
+
+    # When
+    pool.send({"n": 0})
+    pool.flush()
+
+    # Then
+    assert ("delivered", "a", 1) in diary.lines
+    assert ("state", "b", "open", "ConnectionError: down") in diary.lines
+
+
+def test_the_base_does_nothing() -> None:
+    exporter = Target(RejectedError("no"), listeners=[Listener()])
+    assert not exporter.send({"n": 0}).result(PATIENCE).successful
+
+
+@pytest.mark.parametrize("listeners", [[object()], [print], [Listener], 5, Listener()])
+def test_what_is_no_listener_is_refused(listeners: Any) -> None:
+    with pytest.raises(InvalidConfigError, match="listeners"):
+        Target(listeners=listeners)
+
+
+def test_logs_are_one_line_per_change_never_one_per_record(caplog: pytest.LogCaptureFixture) -> None:
+    # Given
+    exporter = Target(ConnectionError("refused"), retry=3600, max_records=50)
+
+    # When
+    with caplog.at_level(logging.INFO, logger="resilient_exporters"):
+        for record in numbers(1000):
+            exporter.send(record)
+        for _ in range(5):
+            exporter.flush()
+        exporter.answer = None
+        exporter.flush(PATIENCE)
+
+    # Then
+    ours = [record for record in caplog.records if record.name.startswith("resilient_exporters")]
+    assert len(ours) <= 4
+    assert any("not reached" in record.getMessage() for record in ours)
+    assert any("healthy again" in record.getMessage() for record in ours)
