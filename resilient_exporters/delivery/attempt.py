@@ -108,6 +108,8 @@ def decode(taken: Taken, identity: str) -> Decoded:
             if not low <= offset < high:
                 continue
             here = offset + shift
+            if here < expected:
+                continue  # the piece before this one had it
             if here > expected:
                 broken.extend(range(expected, here))
             expected = here + 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import secrets
 from array import array
-from bisect import bisect_left
 from typing import Any
 
 import msgspec
@@ -17,8 +16,8 @@ from resilient_exporters.delivery.frame import ELSEWHERE, HEAD_SIZE, Frame, scan
 from resilient_exporters.delivery.intake import RingState
 from resilient_exporters.delivery.interval import IntervalSet
 from resilient_exporters.delivery.queue import VERSION, Queue, QueueState
-from resilient_exporters.delivery.ring import SLOTS
-from resilient_exporters.delivery.spool import key_of, span_of
+from resilient_exporters.delivery.ring import SLOT_HEAD, SLOT_SIZE, SLOTS
+from resilient_exporters.delivery.spool import span_of
 from resilient_exporters.errors import InvalidConfigError
 
 __all__ = ["attach", "begin_blind", "decode_state", "take_over"]
@@ -123,6 +122,7 @@ def attach(queue: Queue, keys: array[int], kept: QueueState | None, *, late: boo
     """Join what is on disk to what is in memory.
 
     Args:
+        queue: after ``take_over``.
         keys: of all blocks on disk, sorted.
         kept: the cursors on disk. Those in the ring are newer and count, where there are any.
         late: records were accepted before the disk could be read.
@@ -150,19 +150,16 @@ def attach(queue: Queue, keys: array[int], kept: QueueState | None, *, late: boo
             for flags, payload in waiting:
                 queue.append_again(payload, flags)
         else:
+            room = len(queue.cursors) < SLOTS - 1
             for cursor in cursors:
-                queue.cursors.setdefault(cursor.identity, cursor)
+                # One that the ring has room for and does not hold was let go since (``Queue.leave``).
+                if not room or len(cursor.state(0)) > SLOT_SIZE - SLOT_HEAD:
+                    queue.cursors.setdefault(cursor.identity, cursor)
         held = IntervalSet()
         for key in keys:
             held.add(*span_of(key))
-        queue.stock.blocks[:] = [block for block in queue.stock.blocks if not held.covers(block.first, block.end)]
-        within: set[int] = set()
-        for block in queue.stock.blocks:
-            # The ring cut its blocks anew: rows that lie within one are part of it, and go once it is saved.
-            near = keys[bisect_left(keys, key_of(block.first, 0)) : bisect_left(keys, key_of(block.end, 0))]
-            block.replaces.extend(key for key in near if span_of(key)[1] <= block.end)
-            within.update(block.replaces)
-        queue.stock.index.extend(key for key in keys if key not in within)
+        queue.stock.blocks[:] = [part for block in queue.stock.blocks for part in _beside(queue, block, held)]
+        queue.stock.index.extend(keys)
 
 
 def _emptied(queue: Queue) -> list[tuple[int, bytes]]:
@@ -172,13 +169,30 @@ def _emptied(queue: Queue) -> list[tuple[int, bytes]]:
         return waiting
     log.warning("the ring is older than the disk: what waits in it is queued again, under new ids")
     for block in queue.stock.blocks:
-        for item in scan(memoryview(queue.ring.memory), block.start, block.stop, block.first):
-            if not all(cursor.settled(item.offset, item.offset + 1) for cursor in queue.cursors.values()):
-                waiting.append((item.flags, queue.ring.memory[item.start : item.stop]))
+        with memoryview(queue.ring.memory) as view:
+            waiting.extend(
+                (item.flags, bytes(view[item.start : item.stop]))
+                for item in scan(view, block.start, block.stop, block.first)
+                if not all(cursor.settled(item.offset, item.offset + 1) for cursor in queue.cursors.values())
+            )
     queue.stock.blocks.clear()
     queue.damaged.clear()
     queue.ring.start_over()
     return waiting
+
+
+def _beside(queue: Queue, block: Block, held: IntervalSet) -> list[Block]:
+    """The parts of a block in memory that are not on disk as well, where rows have other bounds than it."""
+    gaps = list(held.gaps(block.first, block.end))
+    if gaps == [(block.first, block.end)]:
+        return [block]
+    parts: list[Block] = []
+    with memoryview(queue.ring.memory) as view:
+        frames = {item.offset: item for item in scan(view, block.start, block.stop, block.first)} if gaps else {}
+    for first, end in gaps:
+        start, stop = frames[first].start - HEAD_SIZE, frames[end - 1].stop
+        parts.append(Block(first, end - first, block.run, start, stop, block.born, block.last))
+    return parts
 
 
 def _restore(state: bytes) -> Cursor | None:

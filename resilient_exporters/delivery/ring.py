@@ -23,7 +23,7 @@ from pathlib import Path
 
 from resilient_exporters.delivery.frame import FLAGS, HEAD, HEAD_SIZE, LENGTH, WRAP, Frame, scan
 
-__all__ = ["SLOTS", "SLOT_SIZE", "Ring", "ring_path"]
+__all__ = ["SLOTS", "SLOT_HEAD", "SLOT_SIZE", "Ring", "ring_path"]
 
 log = logging.getLogger("resilient_exporters")
 
@@ -34,6 +34,8 @@ SLOTS = 33
 """One for the ring itself, the others for the targets."""
 SLOT_SIZE = 1024
 _SLOT_HEAD = struct.Struct("<IHQ")
+SLOT_HEAD = _SLOT_HEAD.size
+"""Of that, taken by number, length and checksum."""
 _SLOTS_AT = 4096
 _BASE = 73_728  # 4096 + 33 pairs of 1024, rounded up to a page
 _CHUNK = 1 << 20

@@ -145,8 +145,8 @@ class Actions:
                 raise DataTypeError(None, "no index: give default_index, or index with the record")
             return self.index.fixed or self.index.name(data)
         try:
-            return _pattern(given).name(data)
-        except (InvalidConfigError, TypeError) as error:
+            return (_pattern if isinstance(given, str) else IndexPattern)(given, "index").name(data)
+        except InvalidConfigError as error:
             raise DataTypeError(None, str(error)) from None
 
     @staticmethod
@@ -174,9 +174,7 @@ _KEPT: Final = "errors,items.*._index,items.*._id,items.*.status,items.*.result,
 _NAMED: Final = frozenset({"index", "op_type", "pipeline"})
 
 
-@lru_cache(maxsize=256)
-def _pattern(text: str) -> IndexPattern:
-    return IndexPattern(text, "index")
+_pattern: Final = lru_cache(maxsize=256)(IndexPattern)
 
 
 def _id(given: Any) -> str:

@@ -28,6 +28,8 @@ log = logging.getLogger("resilient_exporters")
 VERSION: Final = ".".join(map(str, elasticsearch.__version__))
 MAJOR: Final = int(VERSION.partition(".")[0])
 _NO_RETRIES: Final[dict[str, Any]] = {"max_retries": 0, "retry_on_status": (), "retry_on_timeout": False}
+_NODES: Final = "/_nodes/_all/http?filter_path=nodes.*.http.publish_address,nodes.*.roles"
+_SNIFF_TIMEOUT: Final = 2.0  # seconds: it is worth no more
 _CONNECTIONS: Final = 16  # batches in flight at most, and calls that hang at most, with some to spare
 _LEVEL: Final = 5  # of gzip: a quarter of the time of 9, which the client would use, for a tenth more bytes
 
@@ -143,15 +145,12 @@ class Cluster:
         Raises:
             HoldError: something has to be mended here first.
         """
-        made: Elasticsearch | None = None
+        made = self._made()
         if self._sniff:
             try:
-                made = self._made(sniff_on_start=True)
-            except HoldError:
-                raise
+                self._add_nodes(made)
             except Exception as error:  # noqa: BLE001 - the hosts that were given will do
                 log.info("the nodes cannot be asked for (sniff_on_start), going on with the hosts given: %s", error)
-        made = made or self._made()
         with self._lock:
             self._ours = made  # what was there is another process's, after a fork: it is not closed
 
@@ -202,7 +201,22 @@ class Cluster:
             raise
         return Answer(meta.status, meta.headers, answer)
 
-    def _made(self, **more: Any) -> Elasticsearch:
+    def _add_nodes(self, client: Elasticsearch) -> None:
+        pool = client.transport.node_pool
+        base = pool.all()[0].config
+        meta, answer = client.transport.perform_request(
+            "GET", _NODES, headers={"accept": self._headers["accept"]}, request_timeout=_SNIFF_TIMEOUT, **_NO_RETRIES
+        )
+        nodes = answer.get("nodes", {}) if meta.status == 200 and isinstance(answer, dict) else {}
+        for node in nodes.values():
+            name, _, port = node["http"]["publish_address"].rpartition("/")[2].rpartition(":")
+            fqdn = node["http"]["publish_address"].rpartition("/")[0]  # "name/address:port", where a name was set
+            if node.get("roles") != ["master"]:
+                pool.add(base.replace(host=fqdn or name.strip("[]"), port=int(port)))
+        if not nodes:
+            log.info("the nodes cannot be asked for (sniff_on_start), going on with the hosts given: %s", meta.status)
+
+    def _made(self) -> Elasticsearch:
         headers = {} if self._security.authorization is None else {"authorization": self._security.authorization}
         headers.update(self._extra.get("headers", {}))
         hosts = self._hosts()
@@ -222,9 +236,8 @@ class Cluster:
         ]
         return Elasticsearch(
             nodes,
-            serializers={each.mimetype: each for each in (_Json(), _CompatibleJson(), _Lines(), _Anything())},
+            serializers={each.mimetype: each for each in _SERIALIZERS},
             **_NO_RETRIES,
-            **more,
             **{name: value for name, value in self._extra.items() if name != "headers"},
         )
 
@@ -302,3 +315,10 @@ class _Anything(Serializer):
 
     def dumps(self, data: Any) -> bytes:
         raise elasticsearch.SerializationError(f"only JSON is sent, not {type(data).__name__}")
+
+
+class _AnyText(_Anything):
+    mimetype = "text/*"
+
+
+_SERIALIZERS: Final = (_Json(), _CompatibleJson(), _Lines(), _Anything(), _AnyText())

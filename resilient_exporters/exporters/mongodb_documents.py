@@ -20,10 +20,13 @@ from bson.raw_bson import RawBSONDocument
 from resilient_exporters.delivery.outcome import Record
 from resilient_exporters.errors import DataTypeError
 
-__all__ = ["Document", "DocumentMaker"]
+__all__ = ["UNENCODABLE", "Document", "DocumentMaker"]
 
 LARGEST: Final = 16 * 1024 * 1024
 """Bytes of a document at most (MongoDB manual, "MongoDB Limits and Thresholds")."""
+
+UNENCODABLE: Final = (InvalidDocument, OverflowError, ValueError, TypeError, RecursionError)
+"""What bson and pymongo raise for a value that cannot be a part of a document."""
 
 _OPTIONS: Final[CodecOptions[dict[str, Any]]] = CodecOptions(uuid_representation=UuidRepresentation.STANDARD)
 _RAW: Final[CodecOptions[RawBSONDocument]] = CodecOptions(document_class=RawBSONDocument)
@@ -35,12 +38,37 @@ class Document(NamedTuple):
     Attributes:
         id: its ``_id``.
         own: the id is ours: only this record can have it.
-        raw: the bytes, which pymongo passes on as they are.
+        body: all of it, ``_id`` first; bytes once they had to be made here.
     """
 
     id: Any
     own: bool
-    raw: RawBSONDocument
+    body: Mapping[str, Any]
+
+    def encoded(self) -> Document:
+        """The same in bytes, with values that BSON has not as what comes nearest.
+
+        pymongo encodes a whole batch in a fraction of the time, but does not say which document it stumbled over.
+
+        Raises:
+            DataTypeError: it cannot be a document; the text says why.
+        """
+        if isinstance(self.body, RawBSONDocument):
+            return self
+        body = self.body
+        try:
+            raw = bson.encode(body, codec_options=_OPTIONS)
+        except UNENCODABLE:
+            raw, body = _encode_plain(body)
+        if len(raw) > LARGEST:
+            raise DataTypeError(None, f"{len(raw)} bytes of BSON: a document has at most {LARGEST} (16 MiB)")
+        return Document(body["_id"], self.own, RawBSONDocument(raw, _RAW))
+
+    @property
+    def raw(self) -> bytes:
+        """The bytes. Raises as `encoded`."""
+        body: Any = self.encoded().body
+        return bytes(body.raw)
 
 
 class DocumentMaker:
@@ -57,29 +85,21 @@ class DocumentMaker:
         """The document of a record. The record is not changed.
 
         Raises:
-            DataTypeError: it cannot be one; the text says why.
+            DataTypeError: it is no mapping, or gets no id.
         """
         data = record.data
-        if not isinstance(data, Mapping):
+        if type(data) is not dict and not isinstance(data, Mapping):
             raise DataTypeError(None, f"a {type(data).__name__} is no document: send a mapping")
         if "_id" in data:
-            document = data if next(iter(data)) == "_id" else {"_id": data["_id"], **data}
-            own = False
+            return Document(data["_id"], False, {"_id": data["_id"], **data})
+        if self._make_id == "record":
+            identity, own = f"{record.run}-{record.offset}", True
         else:
             identity, own = self._identity(record)
-            document = {"_id": identity, **data}
-        try:
-            raw = bson.encode(document, codec_options=_OPTIONS)
-        except (InvalidDocument, OverflowError, ValueError, TypeError, RecursionError):
-            raw, document = _encode_plain(document)
-        if len(raw) > LARGEST:
-            raise DataTypeError(None, f"{len(raw)} bytes of BSON: a document has at most {LARGEST} (16 MiB)")
-        return Document(document["_id"], own, RawBSONDocument(raw, _RAW))
+        return Document(identity, own, {"_id": identity, **data})
 
     def _identity(self, record: Record) -> tuple[Any, bool]:
         make = self._make_id
-        if make == "record":
-            return f"{record.run}-{record.offset}", True
         if make == "objectid":
             return bson.ObjectId(hashlib.blake2b(record.id.encode(), digest_size=12).digest()), True
         if make == "server":
@@ -97,7 +117,7 @@ def _encode_plain(document: Mapping[str, Any]) -> tuple[bytes, Mapping[str, Any]
         return bson.encode(changed, codec_options=_OPTIONS), changed
     except RecursionError as error:
         raise DataTypeError(None, "nested too deeply for BSON") from error
-    except (InvalidDocument, OverflowError, ValueError, TypeError) as error:
+    except UNENCODABLE as error:
         text = str(error).partition("| document:")[0]
         if isinstance(error, OverflowError):
             text = "a whole number beyond 64 bits; send it as text or Decimal"

@@ -11,13 +11,12 @@ from pymongo import InsertOne, ReplaceOne
 from pymongo.errors import BulkWriteError
 
 from resilient_exporters.delivery.outcome import Delivered, Reject
-from resilient_exporters.errors import RetryableError
+from resilient_exporters.errors import DataTypeError, RetryableError
+from resilient_exporters.exporters.mongodb_documents import UNENCODABLE, Document
 from resilient_exporters.exporters.mongodb_errors import judge_document, on_id, outcome_error, reason
 
 if TYPE_CHECKING:
     from pymongo.collection import Collection
-
-    from resilient_exporters.exporters.mongodb_documents import Document
 
 __all__ = ["Group", "Writer"]
 
@@ -62,8 +61,14 @@ class Writer:
         Raises:
             Exception: whatever pymongo raises when there is no answer for each document.
         """
-        for part in self._rounds(group):
-            details = self._bulk(collection, part)
+        for given in self._rounds(group):
+            part = given
+            try:
+                details = self._bulk(collection, part)
+            except UNENCODABLE:
+                # A large batch goes in several messages, and some may have gone.
+                part, redelivered = _encoded(given, answers), True
+                details = self._bulk(collection, part) if part.members else {}
             for place, document in zip(part.members, part.documents, strict=True):
                 answers[place] = Delivered(document.id)
             if not details:
@@ -82,7 +87,7 @@ class Writer:
             if self._on_duplicate == "replace":
                 collection.bulk_write([_operation(document) for document in group.documents], ordered=False)
             else:
-                collection.insert_many([document.raw for document in group.documents], ordered=False)
+                collection.insert_many([document.body for document in group.documents], ordered=False)
         except BulkWriteError as error:
             if not error.details:
                 raise
@@ -160,7 +165,7 @@ class Writer:
                 if stored is None:
                     stored = _stored(collection, [group.documents[each].id for each, _ in doubted])
                 found = stored.get(_mark(document.id))
-                if found is not None and (document.own or (redelivered and found == document.raw.raw)):
+                if found is not None and (document.own or (redelivered and found == document.raw)):
                     continue
                 by_id = found is not None if by_id is None else by_id
             if by_id and self._on_duplicate == "ignore":
@@ -188,8 +193,21 @@ class _Answer(Exception):
 
 def _operation(document: Document) -> Any:
     if document.own:
-        return InsertOne(document.raw)
-    return ReplaceOne({"_id": document.id}, document.raw, upsert=True)
+        return InsertOne(document.body)
+    return ReplaceOne({"_id": document.id}, document.body, upsert=True)
+
+
+def _encoded(group: Group, answers: list[Any]) -> Group:
+    """The documents that can be encoded, encoded; the others are answered."""
+    fit = Group(group.db, group.collection, [], [])
+    for place, document in zip(group.members, group.documents, strict=True):
+        try:
+            fit.documents.append(document.encoded())
+        except DataTypeError as error:
+            answers[place] = Reject(str(error))
+        else:
+            fit.members.append(place)
+    return fit
 
 
 def _stored(collection: Collection[Any], ids: Sequence[Any]) -> dict[Any, bytes]:

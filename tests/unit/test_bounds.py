@@ -255,7 +255,6 @@ def test_what_is_too_old_is_dropped() -> None:
     assert exporter.taken == ["3"]
 
 
-@pytest.mark.xfail(strict=True, reason="BUG 17: a block is as young as its newest record, and small ones are joined")
 @pytest.mark.parametrize("loss_window", [None, 1.0])
 def test_what_is_too_old_is_dropped_though_younger_ones_follow(loss_window: float | None) -> None:
     # Given: one reading every ten seconds

@@ -39,7 +39,13 @@ def batch(*data: Any, redelivered: bool = False, **options: Any) -> Batch:
 
 
 def exporter(**options: Any) -> ElasticsearchExporter:
-    return ElasticsearchExporter("es", **{"default_index": "readings", **options})
+    return ElasticsearchExporter(**{"target_ip": "es", "default_index": "readings", **options})
+
+
+def outcomes_of(one: ElasticsearchExporter, given: Batch) -> list[Any]:
+    found = one.export(given)
+    assert isinstance(found, list)
+    return found
 
 
 def lines(one: ElasticsearchExporter, given: Batch) -> list[Any]:
@@ -63,9 +69,9 @@ def answering(one: ElasticsearchExporter, *answers: Answer | BaseException) -> l
     return asked
 
 
-def item(status: int, kind: str | None = None, text: str = "", index: str = "readings", id: str = "1") -> dict:
+def item(status: int, kind: str | None = None, text: str = "", index: str = "readings", name: str = "1") -> dict:
     error = {} if kind is None else {"error": {"type": kind, "reason": text}}
-    return {"create": {"_index": index, "_id": id, "status": status, **error}}
+    return {"create": {"_index": index, "_id": name, "status": status, **error}}
 
 
 def items(*given: dict) -> Answer:
@@ -95,7 +101,7 @@ def items(*given: dict) -> Answer:
         ({"target_ip": "es", "default_index": "x-{t:%Y}"}, "http://es:9200/x-{t:%Y}"),
     ],
 )
-def test_address(options: dict, address: str) -> None:
+def test_address(options: dict[str, Any], address: str) -> None:
     assert ElasticsearchExporter(**options).address() == address
 
 
@@ -241,7 +247,8 @@ def test_a_batch_is_created_under_the_ids_of_its_records() -> None:
         ({}, {"a": 1, "_id": "x"}, {"id": "y"}, {"create": {"_id": "y"}}),
         ({}, {"a": 1, "_id": None}, {}, {"create": {"_id": f"{RUN}-0"}}),
         ({}, {"a": 1}, {"op_type": "index"}, {"index": {"_id": f"{RUN}-0"}}),
-        ({}, {"a": 1}, {"routing": 5, "pipeline": "p"}, {"create": {"_id": f"{RUN}-0", "routing": "5", "pipeline": "p"}}),
+        ({}, {"a": 1}, {"routing": 5}, {"create": {"_id": f"{RUN}-0", "routing": "5"}}),
+        ({}, {"a": 1}, {"pipeline": "p"}, {"create": {"_id": f"{RUN}-0", "pipeline": "p"}}),
         ({"op_type": "index"}, {"a": 1}, {}, {"index": {"_id": f"{RUN}-0"}}),
         ({"id": "server"}, {"a": 1}, {}, {"create": {}}),
         ({"id": lambda data: data["a"]}, {"a": 1}, {}, {"create": {"_id": "1"}}),
@@ -306,7 +313,8 @@ def test_a_function_for_ids_that_fails_refuses_the_record() -> None:
 def test_values_are_exact_or_documented() -> None:
     given = {
         "int": 2**70, "float": 0.1, "nan": math.nan, "inf": -math.inf, "decimal": Decimal("1.50"), "bytes": b"\x00\xff",
-        "time": datetime(2024, 3, 9, 1, 2, 3, 456789), "aware": datetime(2024, 3, 9, tzinfo=timezone(timedelta(hours=2))),
+        "time": datetime(2024, 3, 9, 1, 2, 3, 456789),
+        "aware": datetime(2024, 3, 9, tzinfo=timezone(timedelta(hours=2))),
         "half": "\ud800", "nul": "a\x00b", 5: {"set": {1}}, "emoji": "😀", "line": "a\nb\u2028",
     }  # fmt: skip
     assert lines(exporter(), batch(given))[1] == {
@@ -328,7 +336,7 @@ def test_too_large_is_known_before_it_is_sent() -> None:
 
 def test_a_record_gets_its_item_back() -> None:
     one = exporter()
-    answering(one, items(item(201, id="a"), item(201, id="b")))
+    answering(one, items(item(201, name="a"), item(201, name="b")))
     outcomes = one.export(batch({}, {}))
     assert isinstance(outcomes, list)
     assert [outcome.returned["_id"] for outcome in outcomes] == ["a", "b"]
@@ -367,7 +375,7 @@ def test_an_id_of_the_users_that_is_taken(on_duplicate: Any, redelivered: bool, 
     # Given an exporter whose record has an id that a document has already
     one = exporter(on_duplicate=on_duplicate)
     found = {"docs": [{"_index": "readings", "_id": "x", **({} if stored is None else {"_source": stored})}]}
-    asked = answering(one, items(item(409, "version_conflict_engine_exception", id="x")), Answer(200, {}, found))
+    asked = answering(one, items(item(409, "version_conflict_engine_exception", name="x")), Answer(200, {}, found))
 
     # When it is sent
     given = batch({"n": 1, "t": datetime(2024, 3, 9)}, id="x", routing="r", redelivered=redelivered)
@@ -404,9 +412,9 @@ def test_one_record_that_names_a_bad_index_holds_no_other() -> None:
     assert isinstance(outcomes[1], Reject)
     assert "no such index [typo]" in outcomes[1].reason
     # And held, if none was: then it may be the account or the cluster
-    assert [type(each) for each in one.export(given) or ()] == [Hold, Hold]
+    assert [type(each) for each in outcomes_of(one, given)] == [Hold, Hold]
     # And held, if the index is the exporter's
-    assert [type(each) for each in one.export(batch({}, {})) or ()] == [Delivered, Hold]
+    assert [type(each) for each in outcomes_of(one, batch({}, {}))] == [Delivered, Hold]
 
 
 @pytest.mark.parametrize(
@@ -417,13 +425,17 @@ def test_one_record_that_names_a_bad_index_holds_no_other() -> None:
         (Answer(413, {}, "too large"), Split, "413"),
         (Answer(401, {}, {"error": {"type": "security_exception", "reason": "who?"}}), Hold, "check username"),
         (Answer(404, {}, "not here"), Hold, "check host, port and path"),
-        (Answer(400, {}, {"error": {"type": "media_type_header_exception", "reason": "x"}}), Hold, "is too new for this"),
+        (
+            Answer(400, {}, {"error": {"type": "media_type_header_exception", "reason": "x"}}),
+            Hold,
+            "is too new for this",
+        ),
         (Answer(200, {}, "<html>Please log in</html>"), Retry, "not how Elasticsearch answers"),
         (Answer(200, {}, {"items": []}), Retry, "not how Elasticsearch answers"),
         (Answer(400, {}, {"error": {"type": "x_content_parse_exception", "reason": "x"}}), Reject, "x_content"),
     ],
 )
-def test_an_answer_for_the_whole_request(answer: Answer, outcome: type, words: str) -> None:
+def test_an_answer_for_the_whole_request(answer: Answer, outcome: Any, words: str) -> None:
     one = exporter()
     answering(one, answer)
     found: Any = one.export(batch({}, {}))
@@ -463,8 +475,8 @@ def test_the_fast_way_of_send_is_taken_where_there_is_nothing_to_look_at() -> No
 
 @pytest.mark.parametrize(
     ("options", "concurrency"),
-    [({}, "auto"), ({"op_type": "index"}, 1), ({"on_duplicate": "replace"}, 1), ({"op_type": "index", "id": "server"}, "auto"),
-     ({"op_type": "index", "concurrency": 4}, 4)],
+    [({}, "auto"), ({"op_type": "index"}, 1), ({"on_duplicate": "replace"}, 1), 
+     ({"op_type": "index", "id": "server"}, "auto"),     ({"op_type": "index", "concurrency": 4}, 4)],
 )  # fmt: skip
 def test_concurrency_is_one_where_a_later_record_may_replace_an_earlier_one(options: dict, concurrency: Any) -> None:
     assert exporter(**options)._concurrency == concurrency
@@ -485,7 +497,7 @@ class Stub:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
+                body = self.rfile.read(int(self.headers.get("content-length", "0")))
                 stub.asked.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
                 status, headers, content = stub.answer
                 self.send_response(status)
@@ -494,7 +506,7 @@ class Stub:
                 self.end_headers()
                 self.wfile.write(content)
 
-            do_GET = do_POST
+            do_GET = do_POST  # noqa: N815 - as the base class calls it
 
             def log_message(self, *_: Any) -> None: ...
 
@@ -558,7 +570,9 @@ def test_compression(stub: Stub, towards: Any) -> None:
     assert gzip.decompress(body).endswith(b'{"n":1}\n')
 
 
-@pytest.mark.parametrize("kind", ["application/json", "text/html", "application/xml", "application/octet-stream", "x/y", None])
+@pytest.mark.parametrize(
+    "kind", ["application/json", "text/html", "application/xml", "application/octet-stream", "x/y", None]
+)
 @pytest.mark.parametrize(("status", "outcome"), [(429, Retry), (413, Split), (401, Hold), (502, Retry), (200, Retry)])
 def test_what_a_proxy_says_is_understood_by_its_status(
     stub: Stub, towards: Any, kind: str | None, status: int, outcome: type
@@ -574,7 +588,7 @@ def test_sniffing_that_fails_is_not_fatal(stub: Stub, towards: Any) -> None:
 
     # When an exporter asks for it, then it goes on with what it was given
     one = towards(sniff_on_start=True)
-    assert stub.asked[0][0] == "/_nodes/_all/http"
+    assert stub.asked[0][0].startswith("/_nodes/_all/http?")
     assert one.export(batch({"n": 1})) == [Delivered({"_id": "a", "status": 201})]
 
 
@@ -587,7 +601,7 @@ def test_sniffed_nodes_that_are_out_of_reach_are_given_up(stub: Stub, towards: A
 
     # When the engine delivers, connecting anew after what failed
     found = one.export(batch({"n": 1}))
-    while isinstance(found, list):  # the nodes take turns
+    if isinstance(found, list):  # the nodes take turns
         found = one.export(batch({"n": 1}))
     assert isinstance(found, Retry)
     one.disconnect()

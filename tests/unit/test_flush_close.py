@@ -62,6 +62,29 @@ def test_flush_probes_a_target_that_waits_or_is_held_at_once() -> None:
         assert exporter.taken == numbers(1)
 
 
+@pytest.mark.xfail(strict=True, reason="BUG 24: the poke came before the failure")
+def test_flush_ends_if_the_attempt_in_flight_fails() -> None:
+    # Given
+    exporter = Target(ConnectionError("down"), retry=3600)
+    exporter.gate.clear()
+    exporter.send({"n": 0})
+    exporter.entered()
+    watched = threading.Event()
+    engine = exporter._open()
+    watch = engine.watch
+    engine.watch = lambda waiter: (watch(waiter), watched.set())  # type: ignore[method-assign,assignment,func-returns-value]
+    thread = threading.Thread(target=exporter.flush, daemon=True)
+    thread.start()
+
+    # When: it fails after the flush has begun to wait
+    assert watched.wait(PATIENCE)
+    exporter.gate.set()
+
+    # Then
+    thread.join(3)
+    assert not thread.is_alive()
+
+
 def test_flush_is_bounded_in_time() -> None:
     # Given: a target that hangs
     exporter = Target(timeout=0)
@@ -199,7 +222,6 @@ def test_save_on_a_disk_that_takes_nothing_says_no() -> None:
     assert "min_free_disk" in str(exporter.stats().disk_trouble)
 
 
-@pytest.mark.xfail(strict=True, reason="BUG 18: the database is made before the room is looked at")
 def test_no_database_is_made_on_a_disk_below_its_reserve() -> None:
     # Given
     exporter = Target(ConnectionError("down"), retry=3600, min_free_disk="100000 TB")

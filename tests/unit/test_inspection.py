@@ -185,41 +185,44 @@ def test_options_ids_and_dead_letters_are_shown(directory: Path) -> None:
     assert (record.id, record.options) == (second.id, {"table": "readings"})
 
 
-def test_a_backlog_is_shown_once_where_memory_and_disk_overlap(directory: Path) -> None:
-    # Given blocks of 200 and 500 on disk, and more in memory: a start cuts memory at 500
-    killed_with_rows(directory)
-
-    # Then
-    assert waiting(directory) == list(range(900))
-
-
-def test_a_restart_delivers_once_where_memory_and_disk_overlap(directory: Path) -> None:
-    # For the engine (attempt.decode): a block in memory that begins within the last row was given to the target twice.
-    killed_with_rows(directory)
-
-    target = RecordingExporter(name="t", directory=directory)
-    target.flush(10)
-
-    assert [record["n"] for record in target.records] == list(range(900))
-    target.close()
-
-
-def killed_with_rows(directory: Path) -> None:
+def killed_with_rows_across(directory: Path) -> None:
+    """Rows [0, 200) and [200, 700) on disk, more in memory, which the next start cuts at 500; "b" has 330 of it."""
     code = f"""
         import os, signal
+        from resilient_exporters import ExporterPool
         from resilient_exporters.testing import FlakyTarget
-        target = FlakyTarget([ConnectionError("no link")], name="t", directory={str(directory)!r}, loss_window=None)
-        at = 0
-        for count, save in ((200, True), (500, True), (200, False)):
-            for n in range(at, at + count):
-                target.send({{"n": n}})
-            at += count
-            if save:
-                target.save()
+        down = ConnectionError("no link")
+        a = FlakyTarget([down], name="a")
+        b = FlakyTarget(["ok", "ok", "ok", down], name="b", batch_records=130)
+        pool = ExporterPool([a, b], name="pool", directory={str(directory)!r}, loss_window=None, linger=60)
+        pool.send([{{"n": n}} for n in range(200)])
+        pool.save()
+        pool.send([{{"n": n}} for n in range(200, 700)])
+        pool.save()
+        b.wait_for(330)
+        pool.send([{{"n": n}} for n in range(700, 900)])
         os.kill(os.getpid(), signal.SIGKILL)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, timeout=60, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def test_a_backlog_is_shown_once_where_memory_and_disk_overlap(directory: Path) -> None:
+    killed_with_rows_across(directory)
+
+    assert waiting(directory) == list(range(900))
+    assert waiting(directory, "b") == list(range(330, 900))
+
+
+def test_a_restart_delivers_once_where_memory_and_disk_overlap(directory: Path) -> None:
+    # For the engine (attempt.decode): what stood in the last row and in memory was given twice, in one batch.
+    killed_with_rows_across(directory)
+
+    again = RecordingExporter(name="b")
+    with ExporterPool([RecordingExporter(name="a"), again], name="pool", directory=directory) as pool:
+        pool.flush(10)
+
+    assert [record["n"] for record in again.records] == list(range(330, 900))
 
 
 def closed(directory: Path, count: int = 1000, **options: Any) -> None:

@@ -188,6 +188,7 @@ def test_logs_are_one_line_per_change_never_one_per_record(caplog: pytest.LogCap
 
     # When
     with caplog.at_level(logging.INFO, logger="resilient_exporters"):
+        tuple(exporter.send({"n": -1}))
         for record in numbers(1000):
             exporter.send(record)
         for _ in range(5):

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.programs import run
 
 
+@pytest.mark.xfail(strict=True, reason="BUG 22: the name is the sub-module's")
 def test_nothing_is_made_by_the_import() -> None:
     run("""
         import os, sys, threading
-        before = set(os.listdir(os.environ["RESILIENT_EXPORTERS_DIR"] + "/.."))
+        before = set(os.listdir(os.path.dirname(os.environ["RESILIENT_EXPORTERS_DIR"])))
         shm = set(os.listdir("/dev/shm"))
         files = set(os.listdir("/proc/self/fd"))
         import resilient_exporters
         assert "pool" not in vars(resilient_exporters)
         assert threading.active_count() == 1
-        assert set(os.listdir(os.environ["RESILIENT_EXPORTERS_DIR"] + "/..")) == before
+        assert set(os.listdir(os.path.dirname(os.environ["RESILIENT_EXPORTERS_DIR"]))) == before
         assert set(os.listdir("/dev/shm")) == shm
         assert set(os.listdir("/proc/self/fd")) == files
         for optional in ("sqlalchemy", "pymongo", "elasticsearch", "psycopg", "click", "rich", "numpy", "pandas", "requests"):
@@ -29,6 +32,20 @@ def test_the_import_works_where_nothing_can_be_written() -> None:
         import resilient_exporters
         resilient_exporters.Exporter(name="x")
         resilient_exporters.pool
+    """)
+
+
+@pytest.mark.xfail(strict=True, reason="BUG 22: the name is the sub-module's")
+def test_the_pool_may_be_asked_for_first() -> None:
+    run("""
+        from resilient_exporters import pool
+        from tests.targets import Target
+
+        target = Target(name="mine")
+        pool.add_exporter(target)
+        assert pool.send({"metric": 2}).result(20).successful
+        assert target.taken == [{"metric": 2}]
+        pool.close()
     """)
 
 
@@ -53,6 +70,7 @@ def test_pool_send_and_add_exporter_belong_together() -> None:
     """)
 
 
+@pytest.mark.xfail(strict=True, reason="BUG 22: the name is the sub-module's")
 def test_threads_that_ask_at_once_get_one_pool() -> None:
     run("""
         import sys, threading

@@ -223,8 +223,7 @@ def test_from_url_refuses_what_is_no_option() -> None:
 
 
 def made(data: Any, make_id: Any = "record") -> dict[str, Any]:
-    raw = DocumentMaker(make_id).make(record(data)).raw
-    return bson.decode(raw.raw, CodecOptions(tz_aware=True))
+    return bson.decode(DocumentMaker(make_id).make(record(data)).raw, CodecOptions(tz_aware=True))
 
 
 @pytest.mark.parametrize(

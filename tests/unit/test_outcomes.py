@@ -54,7 +54,6 @@ def poison(*bad: int, error: Callable[[], BaseException] = lambda: ValueError("b
     return lambda batch: error() if any(record.data["n"] in bad for record in batch) else None
 
 
-@pytest.mark.xfail(strict=True, reason="BUG 19: one by one until the letter is on disk")
 @pytest.mark.parametrize("where", [0, 1, 255, 256, 300])
 def test_a_poison_record_is_found_in_logarithmic_calls(where: int) -> None:
     # Given
@@ -79,7 +78,6 @@ def test_a_poison_record_is_found_in_logarithmic_calls(where: int) -> None:
     assert balanced(exporter).targets["target"].dead == 1
 
 
-@pytest.mark.xfail(strict=True, reason="BUG 19: one by one until the letter is on disk")
 def test_rejected_records_are_found_in_logarithmic_calls_and_die_at_once() -> None:
     # Given
     bad = (3, 77, 490)
@@ -104,7 +102,6 @@ def test_a_data_type_error_rejects_too() -> None:
     assert len(exporter.batches) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="BUG 20: every other batch is too large again")
 def test_split_halves_until_it_fits() -> None:
     # Given: a target that takes 60 records at most
     exporter = Target(lambda batch: Split() if len(batch) > 60 else None)
@@ -401,7 +398,7 @@ def test_hanging_calls_are_bounded_in_number() -> None:
     # Then
     until(exporter, lambda stats: stats.targets["target"].hung == 0)
     assert exporter.flush(PATIENCE).complete
-    assert exporter.taken[-3:] == numbers(3)
+    assert {record["n"] for record in exporter.taken} == {0, 1, 2}
 
 
 def test_a_hanging_target_does_not_hold_up_the_others_or_the_end() -> None:

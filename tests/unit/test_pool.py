@@ -189,7 +189,6 @@ def test_a_member_that_joins_later_gets_what_is_sent_from_then_on() -> None:
     assert (stats.targets["a"].accepted, stats.targets["b"].accepted) == (3, 1)
 
 
-@pytest.mark.xfail(strict=True, reason="BUG 13: an inner pool does not tell the outer one")
 def test_a_member_that_joins_an_inner_pool_later_is_served_too() -> None:
     # Given
     inner = ExporterPool([Target(name="a")])

@@ -234,7 +234,6 @@ def test_a_signal_handler_that_sends_in_the_middle_of_a_send(monkeypatch: pytest
     assert sorted(waiting(queue, cursor).values()) == sorted([b"first", b"second", b"handler 0"])
 
 
-@pytest.mark.xfail(strict=True, reason="Queue._append_slowly does not look again whether the mark moved (report)")
 def test_a_signal_handler_that_sends_in_the_middle_of_a_slow_send(monkeypatch: pytest.MonkeyPatch) -> None:
     queue = make_queue(batch_records=1)
     cursor = queue.join("t")
@@ -344,7 +343,6 @@ def test_offsets_that_are_nowhere_are_corrupt() -> None:
     assert (taken.start, cursor.dropped) == (10, {"corrupt": 10})
 
 
-@pytest.mark.xfail(strict=True, reason="Queue.take drops what is in limbo together with a hole before it (report)")
 def test_a_hole_before_a_record_on_its_way_to_disk_does_not_take_it_along() -> None:
     # Given offsets that are nowhere, and right behind them a large record that is just being saved
     queue = make_queue()
@@ -538,7 +536,6 @@ def test_ages_follow_the_queue_clock() -> None:
     assert (cursor.dropped, cursor.pending(20), queue.oldest_age()) == ({"age": 20}, 0, 0.0)
 
 
-@pytest.mark.xfail(strict=True, reason="Queue.expire and oldest_age look at rows first, though a block may be older (report)")
 def test_ages_of_what_is_in_memory_before_a_young_row() -> None:
     # Given an old record in memory, and a large one behind it that is on disk since now
     clock = StillClock()
@@ -599,7 +596,6 @@ def test_reserving_stops_at_the_bounds() -> None:
     assert cursor.accepted(queue.following) == 5
 
 
-@pytest.mark.xfail(strict=True, reason="Queue.reserve returns an offset for reserved records that were dropped (report)")
 def test_reserving_more_than_there_is_room_for_drops_them_all() -> None:
     queue = make_queue(on_full="drop_newest", max_records=3)
     queue.join("t")
