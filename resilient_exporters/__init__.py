@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     send: Callable[..., Receipt]
     add_exporter: Callable[[Any], None]
 
-__version__ = "1.0.0a1"
+__version__ = "0.1.0"
 
 __all__ = [
     "Batch",

@@ -29,8 +29,9 @@ class ExporterPool(Exporter):
         num_threads: worker threads that are started with the first batch. More are started as targets need them;
             targets never wait for each other.
         wait_for_result: False: a receipt that is unpacked waits for no attempt.
-        use_memory, manual_reexport, **options: as for ``Exporter``. ``retry``, ``batch_records``, ``batch_bytes``,
-            ``drain`` and ``drain_rate`` hold for the members to which they were not given themselves.
+        use_memory, manual_reexport: as for ``Exporter``.
+        **options: as for ``Exporter``. ``retry``, ``batch_records``, ``batch_bytes``, ``drain`` and ``drain_rate`` hold
+            for the members to which they were not given themselves.
 
     Raises:
         InvalidConfigError: an option cannot be what was given.

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.live import Live
 
 from resilient_exporters.cli.console import escape, number, rows, screen, size, table
-from resilient_exporters.cli.demo_audit import Account, audit, in_database, in_file
+from resilient_exporters.cli.demo_audit import Account, audit, in_database, in_file, in_queue
 from resilient_exporters.delivery.ring import ring_path
 from resilient_exporters.errors import MissingModuleError
 
@@ -72,8 +72,10 @@ class _Sensor:
         self._log = log
         self._process: subprocess.Popen[str] | None = None
         self.status: dict[str, Any] = {"targets": {}, "disk": 0}
+        self._up = threading.Event()
 
     def start(self) -> int:
+        self._up.clear()
         with self._log.open("a") as log:
             self._process = subprocess.Popen(  # noqa: S603 - ourselves
                 self._command, stdout=subprocess.PIPE, stderr=log, text=True
@@ -87,6 +89,11 @@ class _Sensor:
             for line in process.stdout:
                 if line.endswith("\n"):  # else it was killed in the middle of it
                     self.status = json.loads(line)
+                    self._up.set()
+
+    def wait_until_up(self) -> None:
+        """Wait until it sends: on a slow machine, starting takes a while."""
+        self._up.wait(_END)
 
     @property
     def running(self) -> bool:
@@ -162,6 +169,7 @@ class _Story:
         return "the link is back"
 
     def _kill(self) -> str:
+        self.sensor.wait_until_up()
         self.sensor.kill()
         attempted, returned, _, _ = self.journal.read()
         self._unsure.update(range(returned, attempted))
@@ -180,6 +188,7 @@ class _Story:
         return "the SQLite database is free again"
 
     def _stop(self) -> str:
+        self.sensor.wait_until_up()
         self.sensor.stop()
         return "the sensor program is asked to end, and delivers the rest"
 
@@ -245,12 +254,12 @@ class _Story:
         attempted, returned, longest, written = self.journal.read()
         self._unsure.update(range(returned, attempted))
         accepted = attempted - len(self._unsure)
-        made = table("target", ">accepted", ">delivered", ">lost", ">doubled", ">out of order")
+        made = table("target", ">accepted", ">delivered", ">still waiting", ">lost", ">doubled", ">out of order")
         accounts: list[Account] = []
         for name, found in (("file", in_file(self.places.file)), ("SQLite", in_database(self.places.database))):
-            account = audit(found, attempted, self._unsure)
-            accounts.append(account)
-            figures = (accepted, account.delivered, account.lost, account.doubled, account.out_of_order)
+            one = audit(found, attempted, self._unsure, in_queue(self.places.queue, name))
+            accounts.append(one)
+            figures = (accepted, one.delivered, one.waiting, one.lost, one.doubled, one.out_of_order)
             rows(made, [(name, *map(number, figures))])
         self._console.print("\nWhat the targets really hold:")
         self._console.print(made)

@@ -9,7 +9,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Account", "audit", "in_database", "in_file"]
+from resilient_exporters.delivery.inspection import Inspection
+
+__all__ = ["Account", "audit", "in_database", "in_file", "in_queue"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,8 @@ class Account:
 
     Attributes:
         delivered: accepted readings that it has.
-        lost: accepted readings that it has not.
+        waiting: accepted readings that it has not, and that wait for it in the queue.
+        lost: accepted readings that are neither here nor there.
         doubled: readings that it has more than once, each further copy counted.
         out_of_order: readings that stand behind a later one.
         unsure: readings that it has and of which nobody can say whether they were accepted: the sender was killed in
@@ -26,6 +29,7 @@ class Account:
     """
 
     delivered: int
+    waiting: int
     lost: int
     doubled: int
     out_of_order: int
@@ -34,16 +38,17 @@ class Account:
     @property
     def good(self) -> bool:
         """Whether all is there, once and in order."""
-        return not (self.lost or self.doubled or self.out_of_order)
+        return not (self.waiting or self.lost or self.doubled or self.out_of_order)
 
 
-def audit(found: Sequence[int], total: int, unsure: Collection[int]) -> Account:
+def audit(found: Sequence[int], total: int, unsure: Collection[int], queued: Collection[int] = ()) -> Account:
     """Compare.
 
     Args:
         found: numbers of the readings as they stand in the target.
         total: how many numbers were given out, from 0 on.
         unsure: those of them of which it is not known whether they were accepted.
+        queued: those that wait for the target.
     """
     held = set(found)
     accepted = set(range(total)) - set(unsure)
@@ -53,11 +58,18 @@ def audit(found: Sequence[int], total: int, unsure: Collection[int]) -> Account:
         newest = max(newest, number)
     return Account(
         delivered=len(accepted & held),
-        lost=len(accepted - held),
+        waiting=len((accepted - held) & set(queued)),
+        lost=len(accepted - held - set(queued)),
         doubled=len(found) - len(held),
         out_of_order=late,
         unsure=len(held - accepted),
     )
+
+
+def in_queue(directory: Path, target: str) -> list[int]:
+    """The numbers of the readings that wait for a target."""
+    with Inspection(directory) as found:
+        return [record.data["seq"] for record in found.records(target)]
 
 
 def in_file(path: Path) -> list[int]:

@@ -72,12 +72,20 @@ class DeadLetters:
         spool: where they are kept.
         most: bound. Beyond it the oldest go.
         dropped: told of each letter that went for the bound.
+        fits: whether so many bytes more keep the bounds on the disk.
     """
 
-    def __init__(self, spool: Spool, most: int, dropped: Callable[[list[Letter]], None]) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        most: int,
+        dropped: Callable[[list[Letter]], None],
+        fits: Callable[[int], bool] = lambda _: True,
+    ) -> None:
         self._spool = spool
         self._most = most
         self._dropped = dropped
+        self._fits = fits
         self._keys: list[int] = []
         self._known: dict[tuple[str, str], int] = {}  # the row of each
 
@@ -107,15 +115,21 @@ class DeadLetters:
         if not new:
             return
         key = min(self._keys[-1] if self._keys else LETTERS + 1, LETTERS + 1) - 1
+        self._spool.open()
+        while self._keys and not self._fits(sum(len(letter.payload) for letter in new)):
+            self._drop_oldest(len(new))
         self._put(key, new)
         self._keys.append(key)
         self._known.update(((letter.id, letter.target), key) for letter in new)
         while len(self._known) > self._most and self._keys:
-            oldest = self._row(self._keys[0])
-            gone = oldest[: max(1, len(self._known) - self._most)]
-            self._replace(self._keys[0], oldest[len(gone) :])
-            self._forget(gone)
-            self._dropped(gone)
+            self._drop_oldest(len(self._known) - self._most)
+
+    def _drop_oldest(self, number: int) -> None:
+        oldest = self._row(self._keys[0])
+        gone = oldest[: max(1, number)]
+        self._replace(self._keys[0], oldest[len(gone) :])
+        self._forget(gone)
+        self._dropped(gone)
 
     def remove(self, ids: set[str] | None) -> list[Letter]:
         """Take letters out: those with these ids, or all. Returns them."""

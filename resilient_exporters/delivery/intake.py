@@ -39,6 +39,7 @@ class RingState(msgspec.Struct, array_like=True):
     sealed: int
     following: int
     clock: tuple[str, float, float]
+    lineage: bytes = b""
 
 
 class Intake(ABC):
@@ -60,6 +61,7 @@ class Intake(ABC):
         wake, save_soon: called when there is something to dispatch or to save.
         on_drop: called with start, stop and reason of every drop, under the lock; start is -1 for a record that was
             turned away.
+        lineage: run of the disk's state when the ring began: a disk of any other is not this ring's.
         pressed: memory is short: keep little in the ring.
     """
 
@@ -76,6 +78,7 @@ class Intake(ABC):
         self.save_soon: Callable[[], None] = _nothing
         self.on_drop: Callable[[int, int, str], None] = _nothing_of
         self.closed = False
+        self.lineage = b""
         self.alert = True
         self.pressed = False
         self.large: Callable[[bytes, int], int] = _no_room
@@ -408,7 +411,9 @@ class Intake(ABC):
         """Note in the ring where its frames begin."""
         blocks = self.stock.blocks
         head, offset = (blocks[0].start, blocks[0].first) if blocks else (self._open, self._open_first)
-        self.ring.write_slot(0, _encode(RingState(head, offset, self._open, self._open_first, self.clock.state)))
+        self.ring.write_slot(
+            0, _encode(RingState(head, offset, self._open, self._open_first, self.clock.state, self.lineage))
+        )
 
     def memory_bytes(self) -> int:
         """Bytes of the ring in use."""

@@ -76,7 +76,7 @@ class Keeper:
         self._joined = False
         self._failure: Exception | None = None
         self.progress: Callable[[], None] = queue.wake
-        self.letters = DeadLetters(spool, queue.settings.max_dead, self._letters_dropped)
+        self.letters = DeadLetters(spool, queue.settings.max_dead, self._letters_dropped, self._fits)
         self.thread = threading.Thread(target=self._work, name=f"{name}-keeper", daemon=True)
 
     # -- called by others ----------------------------------------------------------------------------------------
@@ -393,6 +393,7 @@ class Keeper:
             letters, kept = self._burials[0]
             if self.queue.settings.max_dead:
                 self.letters.add(letters)
+                self.disk_bytes = self._spool.disk_bytes()
             del self._burials[0]
             with self.queue.lock:
                 kept()
@@ -409,6 +410,9 @@ class Keeper:
                 cursor.dead += more
                 cursor.excluded -= more
                 self.queue.keep_cursor(cursor)
+
+    def _fits(self, size: int) -> bool:
+        return self._spool.fits([size], self._guard.growth())
 
     def _letters_dropped(self, letters: list[Letter]) -> None:
         with self.queue.lock:

@@ -73,6 +73,7 @@ def take_over(queue: Queue) -> None:
         frames: list[Frame] = []
         if ring.base <= kept.head <= ring.end and ring.base <= kept.sealed <= ring.end:
             frames = ring.frames(kept.head, kept.offset, (kept.sealed, kept.following))
+        queue.lineage = kept.lineage
         _rebuild(queue, kept, frames)
 
 
@@ -138,10 +139,11 @@ def attach(queue: Queue, keys: array[int], kept: QueueState | None, *, late: boo
                     present.merge(cursor, end)
                 elif cursor.left is None:
                     cursor.left = end  # its target was not there when this process started
-        elif queue.ring.fresh or queue.following < end:
+        elif queue.ring.fresh or queue.following < end or _is_foreign(queue, kept):
             waiting = _emptied(queue)
             if kept is not None:
                 queue.clock = QueueClock(queue.clock.clock, kept.clock)
+                queue.lineage = kept.run
             for cursor in cursors:
                 queue.cursors[cursor.identity] = cursor
             for cursor in queue.cursors.values():
@@ -160,6 +162,11 @@ def attach(queue: Queue, keys: array[int], kept: QueueState | None, *, late: boo
             held.add(*span_of(key))
         queue.stock.blocks[:] = [part for block in queue.stock.blocks for part in _beside(queue, block, held)]
         queue.stock.index.extend(keys)
+
+
+def _is_foreign(queue: Queue, kept: QueueState | None) -> bool:
+    """Whether another ring than this one was used with the disk meanwhile (in a container, say)."""
+    return kept is not None and kept.run not in (queue.ring.run, queue.lineage)
 
 
 def _emptied(queue: Queue) -> list[tuple[int, bytes]]:

@@ -25,23 +25,24 @@ def test_the_demo_ends_with_nothing_lost_and_nothing_doubled() -> None:
     # Then
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("kill -9") >= 2
-    table = re.findall(r"^ (file|SQLite) +([\d,]+) +([\d,]+) +(\d+) +(\d+) +(\d+) *$", done.stdout, re.MULTILINE)
+    table = re.findall(r"^ (file|SQLite) +([\d,]+) +([\d,]+) +(\d+) +(\d+) +(\d+) +(\d+) *$", done.stdout, re.MULTILINE)
     assert [row[0] for row in table] == ["file", "SQLite"]
-    for _, accepted, delivered, lost, doubled, out_of_order in table:
+    for _, accepted, delivered, *rest in table:
         assert accepted == delivered
-        assert int(accepted.replace(",", "")) > 5000
-        assert (lost, doubled, out_of_order) == ("0", "0", "0")
+        assert int(accepted.replace(",", "")) > 1000
+        assert rest == ["0", "0", "0", "0"]
     place = re.search(r"queue directory +(\S+) +\(removed", done.stdout)
     assert place is not None
     assert not Path(place[1]).exists()
 
 
 def test_the_audit_finds_what_is_lost_doubled_and_out_of_order() -> None:
-    assert audit([0, 1, 2, 3], 4, []) == Account(4, 0, 0, 0, 0)
-    assert audit([0, 2, 2, 1], 4, []) == Account(3, 1, 1, 1, 0)
+    assert audit([0, 1, 2, 3], 4, []) == Account(4, 0, 0, 0, 0, 0)
+    assert audit([0, 2, 2, 1], 4, []) == Account(3, 0, 1, 1, 1, 0)
+    assert audit([0, 1], 4, [], [2]) == Account(2, 1, 1, 0, 0, 0)
     # 4 was in send() when the sender was killed: there or not there, both is well
     assert audit([0, 1, 2, 3, 5], 6, [4]).good
-    assert audit([0, 1, 2, 3, 4, 5], 6, [4]) == Account(5, 0, 0, 0, 1)
+    assert audit([0, 1, 2, 3, 4, 5], 6, [4]) == Account(5, 0, 0, 0, 0, 1)
     assert not audit([], 1, []).good
 
 
