@@ -115,8 +115,13 @@ class DeadLetters:
         if not new:
             return
         key = min(self._keys[-1] if self._keys else LETTERS + 1, LETTERS + 1) - 1
+        size = sum(len(letter.payload) for letter in new)
+        if size > self._spool.transaction_bytes and len(new) > 1:
+            self.add(new[: len(new) // 2])
+            self.add(new[len(new) // 2 :])
+            return
         self._spool.open()
-        while self._keys and not self._fits(sum(len(letter.payload) for letter in new)):
+        while self._keys and not self._fits(size):
             self._drop_oldest(len(new))
         self._put(key, new)
         self._keys.append(key)

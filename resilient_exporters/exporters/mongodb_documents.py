@@ -7,11 +7,10 @@ import decimal
 import enum
 import hashlib
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import bson
-from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions
 from bson.decimal128 import Decimal128
 from bson.errors import InvalidDocument
@@ -20,15 +19,14 @@ from bson.raw_bson import RawBSONDocument
 from resilient_exporters.delivery.outcome import Record
 from resilient_exporters.errors import DataTypeError
 
-__all__ = ["UNENCODABLE", "Document", "DocumentMaker"]
+__all__ = ["Document", "DocumentMaker", "sound"]
 
 LARGEST: Final = 16 * 1024 * 1024
 """Bytes of a document at most (MongoDB manual, "MongoDB Limits and Thresholds")."""
 
-UNENCODABLE: Final = (InvalidDocument, OverflowError, ValueError, TypeError, RecursionError)
-"""What bson and pymongo raise for a value that cannot be a part of a document."""
+_UNENCODABLE: Final = (InvalidDocument, OverflowError, ValueError, TypeError, RecursionError)
+"""What bson raises for a value that cannot be a part of a document."""
 
-_OPTIONS: Final[CodecOptions[dict[str, Any]]] = CodecOptions(uuid_representation=UuidRepresentation.STANDARD)
 _RAW: Final[CodecOptions[RawBSONDocument]] = CodecOptions(document_class=RawBSONDocument)
 
 
@@ -45,10 +43,8 @@ class Document(NamedTuple):
     own: bool
     body: Mapping[str, Any]
 
-    def encoded(self) -> Document:
+    def encoded(self, options: CodecOptions[Any]) -> Document:
         """The same in bytes, with values that BSON has not as what comes nearest.
-
-        pymongo encodes a whole batch in a fraction of the time, but does not say which document it stumbled over.
 
         Raises:
             DataTypeError: it cannot be a document; the text says why.
@@ -57,18 +53,28 @@ class Document(NamedTuple):
             return self
         body = self.body
         try:
-            raw = bson.encode(body, codec_options=_OPTIONS)
-        except UNENCODABLE:
-            raw, body = _encode_plain(body)
+            raw = bson.encode(body, codec_options=options)
+        except _UNENCODABLE:
+            raw, body = _encode_plain(body, options)
         if len(raw) > LARGEST:
             raise DataTypeError(None, f"{len(raw)} bytes of BSON: a document has at most {LARGEST} (16 MiB)")
         return Document(body["_id"], self.own, RawBSONDocument(raw, _RAW))
 
-    @property
-    def raw(self) -> bytes:
+    def raw(self, options: CodecOptions[Any]) -> bytes:
         """The bytes. Raises as `encoded`."""
-        body: Any = self.encoded().body
+        body: Any = self.encoded(options).body
         return bytes(body.raw)
+
+
+def sound(documents: Sequence[Document], options: CodecOptions[Any]) -> bool:
+    """Whether all can be encoded as they are, and none is too large.
+
+    This is a fraction of the time that encoding them one by one takes, but does not say which one is not.
+    """
+    try:
+        return len(bson.encode({"": [document.body for document in documents]}, codec_options=options)) <= LARGEST
+    except _UNENCODABLE:
+        return False
 
 
 class DocumentMaker:
@@ -111,13 +117,13 @@ class DocumentMaker:
             raise DataTypeError(None, f"id= raised {type(error).__name__}: {error}") from error
 
 
-def _encode_plain(document: Mapping[str, Any]) -> tuple[bytes, Mapping[str, Any]]:
+def _encode_plain(document: Mapping[str, Any], options: CodecOptions[Any]) -> tuple[bytes, Mapping[str, Any]]:
     try:
         changed: dict[str, Any] = _plain(document)
-        return bson.encode(changed, codec_options=_OPTIONS), changed
+        return bson.encode(changed, codec_options=options), changed
     except RecursionError as error:
         raise DataTypeError(None, "nested too deeply for BSON") from error
-    except UNENCODABLE as error:
+    except _UNENCODABLE as error:
         text = str(error).partition("| document:")[0]
         if isinstance(error, OverflowError):
             text = "a whole number beyond 64 bits; send it as text or Decimal"

@@ -12,7 +12,7 @@ from pymongo.errors import BulkWriteError
 
 from resilient_exporters.delivery.outcome import Delivered, Reject
 from resilient_exporters.errors import DataTypeError, RetryableError
-from resilient_exporters.exporters.mongodb_documents import UNENCODABLE, Document
+from resilient_exporters.exporters.mongodb_documents import Document, sound
 from resilient_exporters.exporters.mongodb_errors import judge_document, on_id, outcome_error, reason
 
 if TYPE_CHECKING:
@@ -62,13 +62,8 @@ class Writer:
             Exception: whatever pymongo raises when there is no answer for each document.
         """
         for given in self._rounds(group):
-            part = given
-            try:
-                details = self._bulk(collection, part)
-            except UNENCODABLE:
-                # A large batch goes in several messages, and some may have gone.
-                part, redelivered = _encoded(given, answers), True
-                details = self._bulk(collection, part) if part.members else {}
+            part = given if sound(given.documents, collection.codec_options) else _encoded(collection, given, answers)
+            details = self._bulk(collection, part) if part.members else {}
             for place, document in zip(part.members, part.documents, strict=True):
                 answers[place] = Delivered(document.id)
             if not details:
@@ -165,7 +160,9 @@ class Writer:
                 if stored is None:
                     stored = _stored(collection, [group.documents[each].id for each, _ in doubted])
                 found = stored.get(_mark(document.id))
-                if found is not None and (document.own or (redelivered and found == document.raw)):
+                if found is not None and (
+                    document.own or (redelivered and found == document.raw(collection.codec_options))
+                ):
                     continue
                 by_id = found is not None if by_id is None else by_id
             if by_id and self._on_duplicate == "ignore":
@@ -197,12 +194,12 @@ def _operation(document: Document) -> Any:
     return ReplaceOne({"_id": document.id}, document.body, upsert=True)
 
 
-def _encoded(group: Group, answers: list[Any]) -> Group:
+def _encoded(collection: Collection[Any], group: Group, answers: list[Any]) -> Group:
     """The documents that can be encoded, encoded; the others are answered."""
     fit = Group(group.db, group.collection, [], [])
     for place, document in zip(group.members, group.documents, strict=True):
         try:
-            fit.documents.append(document.encoded())
+            fit.documents.append(document.encoded(collection.codec_options))
         except DataTypeError as error:
             answers[place] = Reject(str(error))
         else:

@@ -187,6 +187,7 @@ _SQLSTATES: Final[dict[str, Verdict]] = {
     "42S22": "schema",  # column not found (ODBC)
     "42P07": "schema",  # duplicate_table: someone else made it
     "42701": "schema",  # duplicate_column
+    "42710": "schema",  # duplicate_object: the row type of a table that someone else makes just now
     "42804": "data",    # datatype_mismatch
     "42846": "data",    # cannot_coerce
     "42883": "data",    # undefined_function: no operator for this type

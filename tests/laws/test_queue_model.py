@@ -301,6 +301,15 @@ class QueueMachine(RuleBasedStateMachine):
         wanted = {at for account in self.accounts.values() for at in account.open}
         assert wanted - held <= getattr(self, "lost", set())
 
+    @invariant()
+    def no_row_is_forgotten(self) -> None:
+        if not hasattr(self, "queue") or self.saving:
+            return
+        stock = self.queue.stock
+        known = {*stock.index, *stock.freed, *(block.key for block in stock.blocks)}
+        known.update(key for block in stock.blocks for key in block.replaces)
+        assert set(self.rows) <= known
+
     def drain(self) -> None:
         """In the end every target gets everything that is its business, as it was sent."""
         self.flying = {}
@@ -327,8 +336,8 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 QueueMachine.TestCase.settings = settings(
-    max_examples=300,
-    stateful_step_count=50,
+    max_examples=200,
+    stateful_step_count=40,
     deadline=None,
     report_multiple_bugs=False,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],

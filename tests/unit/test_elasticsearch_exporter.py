@@ -475,8 +475,8 @@ def test_the_fast_way_of_send_is_taken_where_there_is_nothing_to_look_at() -> No
 
 @pytest.mark.parametrize(
     ("options", "concurrency"),
-    [({}, "auto"), ({"op_type": "index"}, 1), ({"on_duplicate": "replace"}, 1), 
-     ({"op_type": "index", "id": "server"}, "auto"),     ({"op_type": "index", "concurrency": 4}, 4)],
+    [({}, "auto"), ({"op_type": "index"}, 1), ({"on_duplicate": "replace"}, 1),
+     ({"op_type": "index", "id": "server"}, "auto"), ({"op_type": "index", "concurrency": 4}, 4)],
 )  # fmt: skip
 def test_concurrency_is_one_where_a_later_record_may_replace_an_earlier_one(options: dict, concurrency: Any) -> None:
     assert exporter(**options)._concurrency == concurrency

@@ -11,6 +11,7 @@ import bson
 import numpy as np
 import pymongo
 import pytest
+from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions
 
 from resilient_exporters import (
@@ -223,7 +224,9 @@ def test_from_url_refuses_what_is_no_option() -> None:
 
 
 def made(data: Any, make_id: Any = "record") -> dict[str, Any]:
-    return bson.decode(DocumentMaker(make_id).make(record(data)).raw, CodecOptions(tz_aware=True))
+    options: CodecOptions[Any] = CodecOptions(tz_aware=True, uuid_representation=UuidRepresentation.STANDARD)
+    raw = DocumentMaker(make_id).make(record(data)).raw(options)
+    return bson.decode(raw, options.with_options(uuid_representation=UuidRepresentation.UNSPECIFIED))
 
 
 @pytest.mark.parametrize(

@@ -101,11 +101,12 @@ def test_rows_within_a_block_that_memory_cut_anew(path: Path) -> None:
     queue.join("t")
     sent: dict[int, bytes] = {}
     for _ in range(3):
-        sent |= fill(queue, 2, 3000)
+        sent |= fill(queue, 2, 1500)
         disk.save(queue)
-    sent |= fill(queue, 1, 3000)
+    sent |= fill(queue, 1, 1500)
     assert len(disk.rows) == 3
     again = disk.opened(path)
+    assert [(block.first, block.end) for block in again.stock.blocks] == [(0, 5), (5, 7)]
     # When that block is saved and leaves memory
     disk.save(again)
     again.empty_ring()
