@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import threading
 from typing import TYPE_CHECKING, Any
 
 from resilient_exporters.delivery.deadletters import DeadLetter
@@ -34,8 +35,8 @@ from resilient_exporters.errors import (
     TransformError,
 )
 from resilient_exporters.exporter import Exporter
+from resilient_exporters.exporter_pool import ExporterPool
 from resilient_exporters.policy import RetryPolicy
-from resilient_exporters.pool import ExporterPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,14 +119,17 @@ _LATER = {
     "from_url": "resilient_exporters.urls",
 }
 _POOL = ("pool", "send", "add_exporter")
+_making = threading.Lock()
 
 
 def __getattr__(name: str) -> Any:
     if name in _LATER:
         value = getattr(importlib.import_module(_LATER[name]), name)
     elif name in _POOL:
-        made = ExporterPool(name="default-pool")
-        globals().update(pool=made, send=made.send, add_exporter=made.add_exporter)
+        with _making:
+            if "pool" not in globals():
+                made = ExporterPool(name="default-pool")
+                globals().update(pool=made, send=made.send, add_exporter=made.add_exporter)
         return globals()[name]
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import builtins
 import copy
 import dataclasses
+import difflib
+import inspect
 import os
 import threading
 import types
@@ -100,39 +102,62 @@ class Exporter:
         *,
         name: str | None = None,
         directory: str | os.PathLike[str] | None = None,
+        loss_window: float | timedelta | None = 1.0,
+        max_records: int | None = None,
+        max_memory: int | str = "16 MB",
+        max_disk: int | str = "512 MB",
+        min_free_disk: int | str = "64 MB",
+        max_age: float | timedelta | None = None,
+        on_full: str = "drop_oldest",
+        full_timeout: float | timedelta | None = None,
+        batch_records: int = 500,
+        batch_bytes: int | str = "1 MB",
+        linger: float | timedelta = 0.005,
         concurrency: int | str | None = None,
+        retry: Any = None,
+        drain: str = "fifo",
+        drain_rate: float | str | None = None,
+        max_dead: int = 10_000,
         listeners: Iterable[Listener] = (),
         tmp_file: str | os.PathLike[str] | None = None,
         save_unsent_data: bool = True,
         test_url: str | None = None,
         clock: Clock | None = None,
-        **options: Any,
+        **unknown: Any,
     ) -> None:
+        if unknown:
+            raise _unknown(type(self), unknown)
+        if directory is not None and tmp_file is not None:
+            raise errors.InvalidConfigError(None, "directory and tmp_file are two names of one option: give one")
         self._transform: Callable[[Any], Any] | None = None
         if transform is not None:
             self._transform = parse_callable(transform, "transform")
         self.timeout = parse_seconds(timeout, "timeout") or 0.0
-        self.test_url = test_url
-        if directory is not None and tmp_file is not None:
-            raise errors.InvalidConfigError(None, "directory and tmp_file are two names of one option: give one")
-        _check_use_memory(use_memory, options)
-        for internal, public in (("manual", "manual_reexport"), ("save_unsent", "save_unsent_data")):
-            if internal in options:
-                raise errors.InvalidConfigError(None, f"there is no option {internal}: it is {public}")
-        if test_url is not None and not isinstance(test_url, str):
-            raise errors.InvalidConfigError(None, f"test_url={test_url!r} is no URL: give a text")
-        if clock is not None and not isinstance(clock, Clock):
-            raise errors.InvalidConfigError(None, f"clock={clock!r} is no Clock")
-        self._given = {
-            **options,
+        self.test_url = _check_type(test_url, str, "test_url", "a URL")
+        self._given: dict[str, Any] = {
+            "loss_window": _window(use_memory, loss_window),
+            "max_records": max_records,
+            "max_memory": max_memory,
+            "max_disk": max_disk,
+            "min_free_disk": min_free_disk,
+            "max_age": max_age,
+            "on_full": on_full,
+            "full_timeout": full_timeout,
+            "batch_records": batch_records,
+            "batch_bytes": batch_bytes,
+            "linger": linger,
+            "retry": retry,
+            "drain": drain,
+            "drain_rate": drain_rate,
+            "max_dead": max_dead,
             "manual": manual_reexport,
             "save_unsent": save_unsent_data,
             "directory": tmp_file if directory is None else directory,
         }
-        self._settings = _settings(type(self), self._given)
+        self._settings = Settings.check(**self._given)
         self._concurrency = _check_concurrency(concurrency, type(self))
         self._listeners = _check_listeners(listeners)
-        self._clock = clock or Clock()
+        self._clock = _check_type(clock, Clock, "clock", "a Clock") or Clock()
         self.name = _check_name(name, self.kind, self.address())
         if type(self).send is not Exporter.send:
             # A class in the original's style: its ``send`` delivers one record, callers get the queueing one.
@@ -427,8 +452,9 @@ class Exporter:
             defaults: options of the pool, for what was not given to this exporter.
             transform: applied to each record before it is delivered.
         """
-        given = {name: value for name, value in self._given.items() if name in _TARGET_OPTIONS}
-        settings = _settings(type(self), {**{k: v for k, v in defaults.items() if k in _TARGET_OPTIONS}, **given})
+        own = {name: value for name, value in self._given.items() if value != _DEFAULTS[name]}
+        given = {name: value for name, value in {**defaults, **own}.items() if name in _TARGET_OPTIONS}
+        settings = Settings.check(**{**self._given, **given})
         prepare = None if transform is None else _preparer(transform)
         return Member(self, identity, self._concurrency, settings, prepare)
 
@@ -458,6 +484,11 @@ def apply_transform(exporter: Exporter | None, transform: Callable[[Any], Any], 
     return changed
 
 
+def default_options() -> dict[str, Any]:
+    """The queue's and the delivery's options with their defaults."""
+    return _DEFAULTS
+
+
 def _preparer(transform: Callable[[Any], Any]) -> Callable[[Record], Record]:
     def prepare(record: Record) -> Record:
         return Record(record.run, record.offset, apply_transform(None, transform, record.data), record.options)
@@ -465,31 +496,28 @@ def _preparer(transform: Callable[[Any], Any]) -> Callable[[Record], Record]:
     return prepare
 
 
-def _settings(cls: type, given: Mapping[str, Any]) -> Settings:
-    try:
-        return Settings.check(**given)
-    except TypeError as error:
-        import difflib
-        import inspect
-
-        known = [*inspect.signature(Exporter.__init__).parameters, *inspect.signature(Settings.check).parameters]
-        strange = sorted(set(given) - set(known))
-        if not strange:
-            raise
-        near = difflib.get_close_matches(strange[0], known, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise errors.InvalidConfigError(None, f"{cls.__name__} has no option {', '.join(strange)}{hint}") from error
+def _unknown(cls: type, options: Mapping[str, Any]) -> errors.InvalidConfigError:
+    known = [name for each in cls.__mro__ for name in inspect.signature(each).parameters]
+    first = min(options)
+    near = difflib.get_close_matches(first, known, 1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return errors.InvalidConfigError(None, f"{cls.__name__} has no option {', '.join(sorted(options))}{hint}")
 
 
-def _check_use_memory(use_memory: object, options: dict[str, Any]) -> None:
+def _window(use_memory: object, loss_window: Any) -> Any:
     if use_memory is None:
-        return
+        return loss_window
     if not isinstance(use_memory, bool):
         raise errors.InvalidConfigError(None, f"use_memory={use_memory!r} is no bool: give True or False")
-    if use_memory and options.get("loss_window") is not None:
+    if use_memory and loss_window not in (None, _DEFAULTS["loss_window"]):
         raise errors.InvalidConfigError(None, "use_memory=True is loss_window=None: give one of them")
-    if use_memory:
-        options["loss_window"] = None
+    return None if use_memory else loss_window
+
+
+def _check_type(value: Any, kind: type, option: str, right: str) -> Any:
+    if value is not None and not isinstance(value, kind):
+        raise errors.InvalidConfigError(None, f"{option}={value!r} is not {right}")
+    return value
 
 
 def _check_concurrency(concurrency: object, cls: type[Exporter]) -> int | str:
@@ -517,6 +545,9 @@ def _check_name(name: object, kind: str, address: str) -> str:
     return name
 
 
+_DEFAULTS: dict[str, Any] = {
+    name: parameter.default for name, parameter in inspect.signature(Settings.check).parameters.items()
+}
 _ALL: weakref.WeakSet[Exporter] = weakref.WeakSet()
 
 

@@ -38,7 +38,11 @@ class StillClock(Clock):
 
 
 def make_queue(
-    path: Path | None = None, clock: Clock | None = None, capacity: int = SMALL, directory: Path | None = None, **options: Any
+    path: Path | None = None,
+    clock: Clock | None = None,
+    capacity: int = SMALL,
+    directory: Path | None = None,
+    **options: Any,
 ) -> Queue:
     """A queue over a ring file, as the engine opens one, without disk and threads."""
     settings = Settings.check(**{"max_memory": max(capacity, SMALL), **options})

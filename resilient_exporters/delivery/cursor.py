@@ -48,7 +48,9 @@ class Cursor:
         left: the offset at which the target was found gone, or None while it is present.
     """
 
-    __slots__ = ("dead", "delivered", "dirty", "dropped", "excluded", "floor", "identity", "joined", "left", "ranges", "retries")
+    __slots__ = (
+        "dead", "delivered", "dirty", "dropped", "excluded", "floor", "identity", "joined", "left", "ranges", "retries",
+    )  # fmt: skip
 
     def __init__(self, identity: str, joined: int) -> None:
         self.identity = identity
@@ -69,6 +71,7 @@ class Cursor:
         """Count the open offsets of ``[start, stop)`` as ``how`` and return their number.
 
         Args:
+            start, stop: may reach below the floor, and behind where the target left: that counts for nothing.
             how: DELIVERED, DEAD, EXCLUDED, or the reason of a drop.
         """
         start = max(start, self.floor)
@@ -76,10 +79,7 @@ class Cursor:
             stop = min(stop, self.left)
         if start >= stop:
             return 0
-        if self.ranges:
-            opened = sum(b - a for a, b in self.ranges.gaps(start, stop))
-        else:
-            opened = stop - start
+        opened = sum(b - a for a, b in self.ranges.gaps(start, stop)) if self.ranges else stop - start
         if not opened:
             return 0
         self._count(how, opened)

@@ -102,7 +102,11 @@ class Engine:
         self._sinks: list[weakref.ref[Sink]] = []
         self._held: list[Sink] = []
         self.place = Place(key, settings.directory)
-        self.ring = Ring(self.place.ring, settings.max_memory, self.place.path)
+        try:
+            self.ring = Ring(self.place.ring, settings.max_memory, self.place.path)
+        except BaseException:
+            self.place.release()
+            raise
         self.queue = Queue(settings, self.ring, clock)
         take_over(self.queue)
         guard = ResourceGuard(self.directory, settings.min_free_disk)
@@ -127,6 +131,7 @@ class Engine:
         self.queue.settle_in()
         for member in members:
             self.add(member)
+        self.queue.ownerless = None
         self._leave_out({member.identity for member in members})
         self.keeper.count_letters()
         if self.directory is not None and self.settings.directory is None:
@@ -319,7 +324,8 @@ class Engine:
             for target in self.targets:
                 target.breaker.poke()
                 target.budget = budget
-            probes = [(target, target.attempts) for target in self.targets]
+            # An attempt under way that ends from now on is a probe as well.
+            probes = [(target, target.attempts - len(target.flying)) for target in self.targets]
 
         def over() -> bool:
             with self.queue.lock:

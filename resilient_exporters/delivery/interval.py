@@ -24,7 +24,10 @@ class IntervalSet:
 
     @property
     def total(self) -> int:
-        """How many integers it holds. (Not ``len``: that may not pass 2**31 on small machines, and ``list`` believes it.)"""
+        """How many integers it holds.
+
+        Not ``len``: that may not pass 2**31 on small machines, and ``list`` makes room for as many.
+        """
         return sum(self._stops) - sum(self._starts)
 
     def __bool__(self) -> bool:

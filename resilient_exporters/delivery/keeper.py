@@ -63,7 +63,7 @@ class Keeper:
         self._bell = Bell()
         self._calls: list[Callable[[], None]] = []
         self._burials: list[tuple[list[Letter], Callable[[], None]]] = []
-        self._waiters: list[tuple[int, Bell]] = []
+        self._waiters: list[_Waiter] = []
         self._save = False
         self._stopping = False
         self._blind = False
@@ -114,17 +114,18 @@ class Keeper:
         return self._wait_saved(offset + 1, timeout)
 
     def _wait_saved(self, until: int, timeout: float | None) -> bool:
-        bell = Bell()
+        waiter = _Waiter(until)
         with self.queue.lock:
             self.queue.seal()
             if self.queue.first_unsaved() >= until:
                 return True
-            self._waiters.append((until, bell))
+            self._waiters.append(waiter)
         self.save_soon()
-        self._clock.wait(bell, timeout)
+        self._clock.wait(waiter.bell, timeout)
         with self.queue.lock:
-            self._waiters = [item for item in self._waiters if item[1] is not bell]
-            return self.queue.first_unsaved() >= until
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            return waiter.saved
 
     def save_large(self, block: Block, frames: bytes) -> bool:
         """Write a block that never was in the ring, and wait for it."""
@@ -368,9 +369,11 @@ class Keeper:
     def _answer_waiters(self, *, failed: bool) -> None:
         with self.queue.lock:
             saved = self.queue.first_unsaved()
-            for until, bell in self._waiters:
-                if failed or until <= saved:
-                    bell.ring()
+            for waiter in list(self._waiters):
+                if failed or waiter.until <= saved:
+                    waiter.saved = waiter.until <= saved
+                    self._waiters.remove(waiter)
+                    waiter.bell.ring()
 
     def write_row(self, key: int, row: bytes) -> bool:
         """In the keeper's thread: write one row now. False if the disk does not take it."""
@@ -470,3 +473,14 @@ class Keeper:
             self._spool.close()
         except (SpoolUnavailable, SpoolDamaged) as error:
             log.error("closing the queue's database: %s", error)
+
+
+class _Waiter:
+    """Somebody who waits until everything before an offset is on disk."""
+
+    __slots__ = ("bell", "saved", "until")
+
+    def __init__(self, until: int) -> None:
+        self.until = until
+        self.bell = Bell()
+        self.saved = False

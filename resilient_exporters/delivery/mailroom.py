@@ -44,6 +44,9 @@ class Mailroom:
         def move() -> int:
             count = 0
             for letter in [one for one in self._keeper.letters if wanted is None or one.id in wanted]:
+                cursor = self._queue.cursors.get(letter.target)
+                if cursor is None or cursor.left is not None:
+                    continue  # its target is not there: it keeps its letters
                 payload = route(letter.target, letter.run, letter.offset, letter.flags, letter.payload)
                 with self._queue.lock:
                     self._replayed(letter, self._queue.append_again(payload, ROUTED))

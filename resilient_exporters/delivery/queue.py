@@ -75,10 +75,12 @@ class Queue(Intake):
 
     Attributes:
         damaged: ranges that were found damaged in the ring at the start, until it is clear what the disk has of them.
+        ownerless: at a start without cursors, the first offset that is held: those who join then begin there.
     """
 
     def __init__(self, settings: Settings, ring: Ring, clock: Clock) -> None:
         self.damaged: list[tuple[int, int]] = []
+        self.ownerless: int | None = None
         self._slots: dict[str, int] = {}
         super().__init__(settings, ring, clock)
 
@@ -217,7 +219,8 @@ class Queue(Intake):
         with self.lock:
             cursor = self.cursors.get(identity)
             if cursor is None:
-                cursor = self.cursors[identity] = Cursor(identity, self.following)
+                joined = self.following if self.ownerless is None else self.ownerless
+                cursor = self.cursors[identity] = Cursor(identity, joined)
             elif cursor.left is not None:
                 left, cursor.left = cursor.left, None
                 cursor.settle(left, self.following, EXCLUDED)
@@ -261,7 +264,13 @@ class Queue(Intake):
                 for first, end in list(on_disk.gaps(start, stop)):
                     log.error("memory was damaged: records %d to %d are lost", first, end - 1)
                     self.drop(first, end, "corrupt")
-            self._free(0, self.following)
+            if self.cursors or not (self.stock.index or self.stock.blocks):
+                self._free(0, self.following)
+            else:
+                # The cursors are gone, the records are not: whoever joins now begins with them.
+                log.error("the cursors of this queue are lost: what waits in it is delivered to all targets")
+                first = [span_of(key)[0] for key in self.stock.index[:1]] + [b.first for b in self.stock.blocks[:1]]
+                self.ownerless = min(first)
             self._move_head()
 
     # -- what the keeper does ------------------------------------------------------------------------------------

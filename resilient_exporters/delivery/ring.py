@@ -22,6 +22,7 @@ import zlib
 from pathlib import Path
 
 from resilient_exporters.delivery.frame import FLAGS, HEAD, HEAD_SIZE, LENGTH, WRAP, Frame, scan
+from resilient_exporters.errors import InvalidConfigError
 
 __all__ = ["SLOTS", "SLOT_HEAD", "SLOT_SIZE", "Ring", "ring_path"]
 
@@ -93,7 +94,8 @@ class Ring:
         number = self._numbers[index] = self._numbers[index] + 1
         at = _SLOTS_AT + (2 * index + number % 2) * SLOT_SIZE
         body = struct.pack("<Q", number) + state
-        self.memory[at : at + _SLOT_HEAD.size + len(state)] = _SLOT_HEAD.pack(zlib.crc32(body), len(state), number) + state
+        head = _SLOT_HEAD.pack(zlib.crc32(body), len(state), number)
+        self.memory[at : at + SLOT_HEAD + len(state)] = head + state
         return True
 
     def read_slot(self, index: int) -> bytes | None:
@@ -133,7 +135,7 @@ class Ring:
         """All whole frames from ``position`` on, wherever the writer stopped.
 
         Args:
-            position: of the oldest frame, which holds the record ``offset``.
+            position, offset: of the oldest frame, and of the record that it holds.
             known: position and next offset up to which frames are known to have been written; damage before it is
                 stepped over, behind it the first frame that does not fit is the end.
         """
@@ -151,8 +153,8 @@ class Ring:
         wrapped = following > offset and tail <= position
         lost = 0
         for until in (self.end if wrapped else tail, tail):
-            until = until if following > offset else position
-            found.extend(scan(view, position, self.end, offset, known=until, lost=lost))
+            known_to = until if following > offset else position
+            found.extend(scan(view, position, self.end, offset, known=known_to, lost=lost))
             if found:
                 position, offset = found[-1].stop, found[-1].offset + 1
             ends = self.end - position < HEAD_SIZE or HEAD.unpack_from(view, position)[0] == WRAP
@@ -185,7 +187,8 @@ class Ring:
             handle = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             info = os.fstat(handle)
-            if not stat.S_ISREG(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o077 or info.st_nlink != 1:
+            ours = info.st_uid == os.getuid() and not info.st_mode & 0o077 and info.st_nlink == 1
+            if not stat.S_ISREG(info.st_mode) or not ours:
                 raise PermissionError(f"{path} is not a file of ours alone")
             head = os.pread(handle, _IDENTITY.size, 0) if info.st_size >= _BASE else b""
             known = self._identify(head, info.st_size)
@@ -207,6 +210,12 @@ class Ring:
         if len(head) < _IDENTITY.size:
             return False
         magic, version, capacity, run, digest, check = _IDENTITY.unpack(head)
+        if magic == _MAGIC and version > _VERSION and check == zlib.crc32(head[:-4]):
+            raise InvalidConfigError(
+                None,
+                f"the memory of this queue ({self.path}) was written by a newer version (format {version}, this one "
+                f"reads {_VERSION}): upgrade resilient_exporters, or give another directory",
+            )
         if magic != _MAGIC or version != _VERSION or digest != self._digest or check != zlib.crc32(head[:-4]):
             return False
         if size == _BASE:  # cut at an orderly close: only states are left, and the size is free to change

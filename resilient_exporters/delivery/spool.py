@@ -36,6 +36,7 @@ _PAGE = 4096
 _WAL_PAGES = 1000
 _FAR = 1 << 62
 _MISSES = 1000  # rows that may be unreadable in a row
+_ROWS = "SELECT rowid, key, value FROM Cache WHERE rowid > ? AND rowid < ? ORDER BY rowid "
 _NUMBER = (int, float)
 _SETTINGS: dict[str, Any] = {
     name: str if isinstance(value, str) else _NUMBER
@@ -142,7 +143,7 @@ class Spool:
                 sqlite_auto_vacuum=2,  # incremental: space is given back when we say so, not at every commit
                 sqlite_journal_mode="wal",
                 sqlite_synchronous=2,
-                sqlite_secure_delete=0,  # Debian's default overwrites what is deleted: twice the wear, and a log as large
+                sqlite_secure_delete=0,  # Debian's default overwrites what is deleted: twice the wear
                 sqlite_mmap_size=0,
                 sqlite_cache_size=512,
                 sqlite_wal_autocheckpoint=self._wal_pages,
@@ -198,7 +199,8 @@ class Spool:
         """Keep the bytes of a damaged row beside the database, for whoever wants to look."""
         folder = self.directory / "quarantine"
         folder.mkdir(mode=0o700, exist_ok=True)
-        with open(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+        handle = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "wb") as file:
             file.write(row)
 
     def disk_bytes(self) -> int:
@@ -212,6 +214,7 @@ class Spool:
         as as many bytes were deleted. Where the log needs the room, free pages are given back.
 
         Args:
+            sizes: of the rows, in bytes.
             growth: by how many bytes the file may grow for the sake of others on the same file system.
         """
         new = sum(size + _PAGE for size in sizes)
@@ -263,7 +266,7 @@ class Spool:
             if (self.directory / name).exists():
                 (self.directory / name).rename(aside.with_name(aside.name + name[len(_DATABASE) :]))
         sync_directory(self.directory)
-        log.error("the database in %s is damaged: set aside as %s, what is readable is taken over", self.directory, aside.name)
+        log.error("the database in %s is damaged: set aside as %s, what is readable moves", self.directory, aside.name)
         return aside
 
 
@@ -302,10 +305,7 @@ def rows(database: Path, *, live: bool = False) -> Iterator[tuple[int, bytes]]:
         for order in ("ASC", "DESC"):  # what damage hides from one end may be seen from the other
             while misses < _MISSES:
                 try:
-                    for rowid, key, value in connection.execute(
-                        f"SELECT rowid, key, value FROM Cache WHERE rowid > ? AND rowid < ? ORDER BY rowid {order}",  # noqa: S608 - one of two words
-                        (low, high),
-                    ):
+                    for rowid, key, value in connection.execute(_ROWS + order, (low, high)):
                         misses = 0
                         low, high = (rowid, high) if order == "ASC" else (low, rowid)
                         if type(key) is int and type(value) is bytes:

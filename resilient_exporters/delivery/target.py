@@ -366,10 +366,14 @@ class Target:
         """Wait: the target does not take anything just now."""
         if delivered:
             self.breaker.failures = 0
-        else:
-            self._bisection.shrink(len(offsets))
-        if self.breaker.fail(now, failure.reason, getattr(failure, "after", None)):
+        slow = attempt.sink.timeout > 0 and now - attempt.started >= attempt.sink.timeout / 2
+        opens = self.breaker.fail(now, failure.reason, getattr(failure, "after", None))
+        if opens:
             self._changed(failure.reason)
+        if not delivered and (opens or slow):
+            # The probe is smaller; and where it takes long, fewer may get through in time. That quick refusals go on
+            # says nothing about the size.
+            self._bisection.shrink(len(offsets))
         if decoded is not None and self.breaker.gives_up(now):
             reason = f"given up after {self.breaker.failures} attempts: {failure.reason}"
             pairs = zip(decoded.offsets, decoded.records, strict=True)

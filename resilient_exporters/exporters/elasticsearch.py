@@ -261,11 +261,12 @@ class ElasticsearchExporter(Exporter):
             return ask()
         except Exception as error:
             transport = importlib.import_module("elastic_transport")
-            if isinstance(error, transport.TlsError) and "CERTIFICATE" in str(error).upper():
-                return Hold(f"{self.address()}: {error}; check ssl_ca_certs, ssl_certfile and the host's name")
-            if isinstance(error, transport.TransportError):
-                return Retry(None, f"{self.address()}: {type(error).__name__}: {error.message}")
-            raise
+            if not isinstance(error, transport.TransportError):
+                raise
+            said = f"{self.address()}: {type(error).__name__}: {error.message}"
+            if isinstance(error, transport.TlsError) and "CERTIFICATE" in said.upper():
+                return Hold(f"{said}; check ssl_ca_certs, ssl_certfile and the host's name")
+            return Retry(None, said)
 
     def _told(self, answer: Answer, size: int) -> Outcome:
         verdict, advice = judge_answer(answer.status, answer.body, size)

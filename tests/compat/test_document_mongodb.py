@@ -1,4 +1,4 @@
-"""The main document's examples for MongoDB, as written but for the ports (shared/seeds, resilient-exporters)."""
+"""The main document's examples for MongoDB, as written but for the ports."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_to_mongodb(late: Any) -> None:
     mydata = {"field1": "value1"}
     exporter.send(mydata)
 
-    # Nobody is there, and nothing waited (FACTS A.8 #19: the original blocks for 30 s and raises)
+    # Nobody is there, and nothing waited; the original blocks for 30 s and raises
     assert time.monotonic() - began < 5
     assert exporter.stats().pending == 1
     client = late(port, user="username", password="password")
@@ -84,7 +84,7 @@ def test_transform_data_before_sending(late: Any) -> None:
     mydata = {"metric": 2}
     exporter.send(mydata)
 
-    # Transformed once, however often it is tried (FACTS A.8 #5, #20)
+    # Transformed once, however often it is tried
     assert mydata == {"metric": 2}
     client = late(port)
     assert arrives(client, exporter, "my_db", "my_collection") == {"metric": 0.5}

@@ -133,6 +133,7 @@ def _cut(empty_image: Path, folder: Path, window: float, rate: float, lifetime: 
              str(window), str(rate), json.dumps(OPTIONS)],
             cwd=Path(__file__).parents[2],
         )  # fmt: skip
+        cut = None
         try:
             _until(lambda: journal.exists() and journal.stat().st_size > 0, program)
             program.wait(lifetime)
@@ -146,7 +147,7 @@ def _cut(empty_image: Path, folder: Path, window: float, rate: float, lifetime: 
             ring = ring_path(directory)
             if ring is not None:
                 ring.unlink(missing_ok=True)
-        assert status == -signal.SIGKILL, f"the program ended by itself: {status}"
+        assert cut is not None, f"the program ended by itself: {status}"
     with _mounted(copy, folder / "after") as place:
         return _judge(place / "state" / "queue", journal, window, cut)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from array import array
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,16 @@ class Account:
 
 
 class QueueMachine(RuleBasedStateMachine):
-    @initialize(batch=st.integers(1, 8), bound=st.sampled_from([None, None, 12]), policy=st.sampled_from(["drop_oldest", "drop_newest"]))
+    @initialize(
+        batch=st.integers(1, 8),
+        bound=st.sampled_from([None, None, 12]),
+        policy=st.sampled_from(["drop_oldest", "drop_newest"]),
+    )
     def begin(self, batch: int, bound: int | None, policy: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="queue-model-"))
-        self.options: dict[str, Any] = {"batch_records": batch, "max_records": bound, "on_full": policy, "max_memory": SMALL}
+        self.options: dict[str, Any] = {
+            "batch_records": batch, "max_records": bound, "on_full": policy, "max_memory": SMALL,
+        }  # fmt: skip
         self.clock = StillClock()
         self.sent: dict[int, bytes] = {}
         self.rows: dict[int, bytes] = {}
@@ -195,7 +202,12 @@ class QueueMachine(RuleBasedStateMachine):
             found |= {item.offset + piece.shift: piece.data[item.start : item.stop] for item in frames}
         return found
 
-    @rule(name=targets, which=st.integers(0, 9), how=st.sampled_from([DELIVERED, DELIVERED, DELIVERED, DEAD, "full"]), part=st.integers(0, 9))
+    @rule(
+        name=targets,
+        which=st.integers(0, 9),
+        how=st.sampled_from([*[DELIVERED] * 3, DEAD, "full"]),
+        part=st.integers(0, 9),
+    )
     def answer(self, name: str, which: int, how: str, part: int) -> None:
         flying = self.flying.get(name)
         if not flying:
@@ -285,7 +297,7 @@ class QueueMachine(RuleBasedStateMachine):
         if self.options["max_records"] is not None:
             assert self.queue.following - self.queue.low() <= max(12, len(self.sent) - self.queue.low() + 12)
         spans = [(block.first, block.end) for block in stock.blocks]
-        assert all(stop <= start for (_, stop), (start, _) in zip(spans, spans[1:], strict=False))
+        assert all(stop <= start for (_, stop), (start, _) in pairwise(spans))
         keys = list(stock.index)
         assert keys == sorted(keys)
         assert set(keys) <= set(self.rows)

@@ -488,18 +488,18 @@ def test_both_shapes_of_back_pressure(small: Instance, story: Any) -> None:
     index = unique("index")
     with Elasticsearch(small.url) as client:
         client.indices.create(index=index, settings={"number_of_shards": 5, "number_of_replicas": 0})
-    many = [story(small.port, index, batch_records=20, concurrency=8, retry=0.05, name=f"p{n}") for n in range(2)]
+    many = [story(small.port, index, batch_records=50, concurrency=8, retry=0.05, name=f"p{n}") for n in range(2)]
 
     # When more comes than it takes
     for one in many:
-        one.send(2000)
+        one.send(1000)
     for one in many:
-        one.watch.wait_for(2000)
+        one.watch.wait_for(1000)
 
     # Then it said so, and each record is there once
     reasons = [reason for one in many for reason in one.watch.reasons if reason]
     assert any("429 es_rejected_execution_exception" in reason for reason in reasons), reasons
-    assert numbers(small, index) == sorted([*range(2000), *range(2000)])
+    assert numbers(small, index) == sorted([*range(1000), *range(1000)])
     for one in many:
         assert balanced(one.exporter).targets[one.exporter.name].dead == 0
 
@@ -516,7 +516,7 @@ def test_a_batch_that_never_fits_is_split_and_a_record_that_never_fits_is_refuse
 
     # Then the batches get smaller, and these two are dead letters that say so
     assert numbers(small, it.index) == list(range(it.sent))
-    reasons = sorted(letter.reason[:40] for letter in letters_of(it))
+    reasons = sorted(letter.reason for letter in letters_of(it))
     assert len(reasons) == 2
     assert all("429 es_rejected" in reason or "413" in reason or "max_content" in reason for reason in reasons), reasons
 
@@ -661,15 +661,15 @@ def test_a_gate_that_takes_10_kb(own_server: OwnServer, elasticsearch8: Instance
 def test_a_gate_that_asks_to_wait(own_server: OwnServer, elasticsearch8: Instance, index8: str, story: Any) -> None:
     # Given a gate that takes two requests a second, and answers others with 429 and Retry-After: 1
     gate = own_server("nginx", upstream=elasticsearch8.port, settings={"rate": "2r/s"})
-    it = story(gate.port, index8, batch_records=100, concurrency=4, retry=0)
-    it.send(1000)
+    it = story(gate.port, index8, batch_records=100, concurrency=1, retry=0)
+    it.send(600)
 
     # Then it is not asked in between, and all records arrive
     it.all_arrive_once(elasticsearch8)
     assert any("too_many_requests" in reason for reason in it.watch.reasons)
     answered = [line.split()[8] for line in (gate.data / "access.log").read_text().splitlines() if "_bulk" in line]
-    assert answered.count("200") >= 10
-    assert answered.count("429") <= 40, "each 429 asks to wait a second: with four at a time, that is not many"
+    assert answered.count("200") >= 6
+    assert answered.count("429") <= answered.count("200"), "after each 429 it is left alone for a second"
 
 
 def test_a_gate_whose_upstream_is_down(

@@ -18,6 +18,7 @@ from resilient_exporters.delivery.outcome import Batch, Outcome, Reject, Retry
 from resilient_exporters.delivery.ring import ring_path
 from resilient_exporters.delivery.spool import Spool, SpoolUnavailable, key_of
 from resilient_exporters.exporter import Exporter
+from resilient_exporters.exporter_pool import ExporterPool
 
 PROGRAM = """
 import json, sys
@@ -68,11 +69,10 @@ class Programs:
     def __init__(self) -> None:
         self.running: list[subprocess.Popen[str]] = []
 
-    def start(self, name: str, count: int, *, refuse: bool = False, save: bool = False, **options: Any) -> dict[str, Any]:
-        program = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, json.dumps(options), name, str(count), "refuse" if refuse else "", "save" if save else ""],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+    def start(self, name: str, count: int, *, refuse: bool = False, save: bool = False) -> dict[str, Any]:
+        words = ["{}", name, str(count), "refuse" if refuse else "", "save" if save else ""]
+        command = [sys.executable, "-c", PROGRAM, *words]
+        program = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.running.append(program)
         assert program.stdout is not None
         told: dict[str, Any] = json.loads(program.stdout.readline())
@@ -110,7 +110,8 @@ def left(place: Path) -> list[str]:
 def test_kill_9_of_several_then_the_next_one_takes_over(programs: Programs, base: Path, save: bool) -> None:
     # Given three programs with one default directory, none of which reaches its target
     told = [programs.start(name, 40 + at, save=save) for at, name in enumerate("abc")]
-    assert [Path(one["directory"]) for one in told] == [base, base.with_name(base.name + ".2"), base.with_name(base.name + ".3")]
+    places = [base, base.with_name(base.name + ".2"), base.with_name(base.name + ".3")]
+    assert [Path(one["directory"]) for one in told] == places
     assert [one["saved"] for one in told] == [save] * 3
     # When all of them are killed, and another one starts
     programs.kill()
@@ -127,8 +128,7 @@ def test_kill_9_of_several_then_the_next_one_takes_over(programs: Programs, base
     figures = target.stats()
     assert (figures.accepted, figures.pending, figures.targets["adopted"].delivered) == (124, 0, 124)
     # and nothing is left to adopt, not even memory
-    for number in (2, 3):
-        place = base.with_name(f"{base.name}.{number}")
+    for place in places[1:]:
         assert left(place) == ["lock"]
         ring = ring_path(place)
         assert ring is not None
@@ -187,25 +187,36 @@ def test_dead_letters_come_along(programs: Programs, base: Path) -> None:
     assert left(base.with_name(base.name + ".2")) == ["lock"]
 
 
-def test_a_backlog_for_other_targets_is_left(programs: Programs, base: Path) -> None:
-    # Given a numbered queue with a backlog for a target that is not ours
-    lock = DirectoryLock(base)
-    other = Target(name="adopted")
-    other.up = False
-    other.send({"n": 1})
-    engine = other._engine
-    assert engine is not None
-    cursor = engine.queue.cursors[engine.targets[0].cursor.identity]
-    cursor.identity = "somebody else"
-    engine.queue.cursors = {"somebody else": cursor}
-    other.close()
+def pool(*names: str, up: bool = True) -> tuple[ExporterPool, dict[str, Target]]:
+    members = {name: Target(name=name) for name in names}
+    for member in members.values():
+        member.up = up
+    return ExporterPool(list(members.values()), name="pool"), members
+
+
+def test_a_backlog_for_other_targets_is_left(own_queues: Path) -> None:
+    # Given a numbered queue with a backlog for a target that the program has no more
+    lock = DirectoryLock(default_directory(pool()[0]._key()))
+    before, _ = pool("one", up=False)
+    before.send({"n": 1})
+    place = before.directory
+    assert place is not None
+    before.close()
     lock.release()
-    target = Target()
-    target.send({"n": 2})
-    assert len(drained(target)) == 1
-    place = base.with_name(base.name + ".2")
+    other, members = pool("two")
+    other.send({"n": 2})
+    assert other.flush(20).complete
+    other.close()
+    assert [data for _, data in members["two"].got] == [{"n": 2}]
     assert len(left(place)) > 1
-    target.close()
+    # When there are both, then it is adopted, for the one that it was for
+    both, members = pool("one", "two")
+    both.send({"n": 3})
+    assert both.flush(20).complete
+    both.close()
+    assert [data["n"] for _, data in members["one"].got] == [1, 3]
+    assert [data["n"] for _, data in members["two"].got] == [3]
+    assert left(place) == ["lock"]
 
 
 def orphaned(base: Path, count: int, *, batch: int = 10, save: bool = True) -> tuple[Path, list[str]]:
@@ -213,7 +224,7 @@ def orphaned(base: Path, count: int, *, batch: int = 10, save: bool = True) -> t
     lock = DirectoryLock(base)
     target = Target(batch_records=batch)
     target.up = False
-    ids = [target.send({"n": number}).id for number in range(count)]
+    ids = [str(target.send({"n": number}).id) for number in range(count)]
     assert target.save(10) is save
     place = target.directory
     assert place is not None
@@ -281,7 +292,7 @@ def test_no_shared_memory_is_taken_for_a_queue_that_has_none(base: Path) -> None
 
 
 def test_a_full_queue_that_raises_does_not_keep_the_program_from_starting(base: Path) -> None:
-    place, ids = orphaned(base, 30)
+    _, ids = orphaned(base, 30)
     target = Target(on_full="raise", max_records=5)
     assert [name for name, _ in drained(target)] == ids
     target.send({"n": -1})

@@ -17,7 +17,7 @@ pytest.importorskip("sqlalchemy")
 
 def test_the_demo_ends_with_nothing_lost_and_nothing_doubled() -> None:
     # Given a short story with all of its accidents
-    command = [sys.executable, "-m", "resilient_exporters", "demo", "--seconds", "8"]
+    command = [sys.executable, "-m", "resilient_exporters.cli", "demo", "--seconds", "8"]
 
     # When
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)

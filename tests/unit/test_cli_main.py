@@ -45,7 +45,7 @@ def test_the_demo_names_the_extra_it_needs() -> None:
 
 
 def test_the_version_is_that_of_the_package() -> None:
-    command = [sys.executable, "-m", "resilient_exporters", "--version"]
+    command = [sys.executable, "-m", "resilient_exporters.cli", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     assert done.stdout == f"rexport, version {resilient_exporters.__version__}\n"
@@ -85,7 +85,7 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     from tests.unit.test_inspection import closed
 
     closed(tmp_path / "q", 20_000)
-    command = f"{sys.executable} -m resilient_exporters queue export {tmp_path / 'q'} | head -1"
+    command = f"{sys.executable} -m resilient_exporters.cli queue export {tmp_path / 'q'} | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, check=False)
 
     assert done.stdout == '{"n":0}\n'

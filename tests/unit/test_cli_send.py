@@ -15,7 +15,7 @@ from resilient_exporters.cli.root import rexport
 from resilient_exporters.testing import eventually
 from tests.unit.test_inspection import waiting
 
-REXPORT = [sys.executable, "-m", "resilient_exporters"]
+REXPORT = [sys.executable, "-m", "resilient_exporters.cli"]
 
 
 def run(*arguments: object, given: bytes | str = b"") -> click.testing.Result:

@@ -62,7 +62,9 @@ def test_dead_letters_are_counted_anew() -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20), st.sampled_from(HOW)), max_size=40), st.integers(0, 9))
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20), st.sampled_from(HOW)), max_size=40), st.integers(0, 9)
+)
 def test_conservation_and_the_way_through_bytes(steps: list[tuple[int, int, str]], joined: int) -> None:
     cursor, following = Cursor("target", joined), 80
     model: dict[int, str] = {}
@@ -72,7 +74,9 @@ def test_conservation_and_the_way_through_bytes(steps: list[tuple[int, int, str]
         assert cursor.settle(start, start + length, how) == len(fresh)
         assert conserved(cursor, following)
     assert cursor.delivered == sum(how == DELIVERED for how in model.values())
-    assert {at for a, b in cursor.open(0, following) for at in range(a, b)} == set(range(joined, following)) - set(model)
+    assert {at for a, b in cursor.open(0, following) for at in range(a, b)} == set(range(joined, following)) - set(
+        model
+    )
     # When it is kept whole, then it comes back the same
     again = Cursor.restore(cursor.state())
     for name in ("identity", "joined", "floor", "excluded", "delivered", "dead", "retries", "dropped", "left"):
@@ -102,7 +106,9 @@ def test_more_ranges_than_a_slot_holds_with_most_of_them_dead() -> None:
     assert conserved(again, 400)
 
 
-@pytest.mark.parametrize("kept", [b"", b"\xc1", b"text", msgspec.msgpack.encode([1, 2, 3]), msgspec.msgpack.encode({"a": 1})])
+@pytest.mark.parametrize(
+    "kept", [b"", b"\xc1", b"text", msgspec.msgpack.encode([1, 2, 3]), msgspec.msgpack.encode({"a": 1})]
+)
 def test_bytes_of_something_else_are_no_cursor(kept: bytes) -> None:
     with pytest.raises(msgspec.MsgspecError):
         Cursor.restore(kept)

@@ -1,18 +1,27 @@
 from __future__ import annotations
 
 import os
-from collections import namedtuple
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import pytest
 
-from resilient_exporters.delivery import guard as module
 from resilient_exporters.delivery.guard import LinkWatch, ResourceGuard
 
-Memory = namedtuple("Memory", "total available")
-Link = namedtuple("Link", "isup")
+
+class Memory(NamedTuple):
+    total: int
+    available: int
+
+
+class Disk(NamedTuple):
+    f_bavail: int
+    f_frsize: int
+
+
+class Link(NamedTuple):
+    isup: bool
 
 
 @pytest.fixture
@@ -25,8 +34,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     figures = {"free": 1 << 30}
-    Figures = namedtuple("Figures", "f_bavail f_frsize")  # noqa: PYI024 - what statvfs gives
-    monkeypatch.setattr(os, "statvfs", lambda _: Figures(figures["free"] // 4096, 4096))
+    monkeypatch.setattr(os, "statvfs", lambda _: Disk(figures["free"] // 4096, 4096))
     return figures
 
 
@@ -67,7 +75,9 @@ def test_growth_is_what_is_free_above_the_bound(disk: dict[str, int], tmp_path: 
     assert len(caplog.records) == 2
 
 
-def test_without_a_disk_nothing_may_grow_and_without_figures_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_disk_nothing_may_grow_and_without_figures_everything(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     assert ResourceGuard(None, 0).growth() == 0
     assert ResourceGuard(tmp_path / "missing", 0).growth() >= 1 << 62
     assert ResourceGuard(tmp_path, 0).growth() > 0
@@ -91,5 +101,5 @@ def test_a_system_that_does_not_tell_its_links(monkeypatch: pytest.MonkeyPatch) 
     def fails() -> Any:
         raise OSError("not permitted")
 
-    monkeypatch.setattr(module.psutil, "net_if_stats", fails)
+    monkeypatch.setattr(psutil, "net_if_stats", fails)
     assert not LinkWatch().came_up()

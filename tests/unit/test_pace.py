@@ -29,10 +29,9 @@ def test_auto_grows_by_one_a_round_of_full_batches_up_to_eight() -> None:
         levels.append(auto.level)
         auto.note(0.1, full=True, failed=False)
     # Then each level lasts about as many batches as it has in flight
-    assert levels[:2] == [1, 2]
-    assert [levels.count(level) for level in (2, 3, 4)] == [2, 3, 4] or levels.index(4) in range(5, 9)
-    assert max(levels) == 8
     assert sorted(levels) == levels
+    assert max(levels) == 8
+    assert all(level <= levels.count(level) <= level + 2 for level in range(1, 8))
 
 
 def test_auto_is_one_while_the_backlog_is_short() -> None:

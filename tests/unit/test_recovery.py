@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 from array import array
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from resilient_exporters.delivery.block import pack, unpack
+from resilient_exporters.delivery.block import Block, pack, unpack
 from resilient_exporters.delivery.cursor import DELIVERED
-from resilient_exporters.delivery.frame import HEAD_SIZE
+from resilient_exporters.delivery.frame import HEAD_SIZE, frame
 from resilient_exporters.delivery.queue import Queue
 from resilient_exporters.delivery.recovery import attach, begin_blind, decode_state, take_over
 from resilient_exporters.delivery.ring import Ring
@@ -41,7 +43,7 @@ class Disk:
         queue.stock.freed.clear()
         self.state = queue.state()
 
-    def opened(self, path: Path | None, clock: StillClock | None = None, **options: int) -> Queue:
+    def opened(self, path: Path | None, clock: StillClock | None = None, **options: Any) -> Queue:
         queue = Queue(
             Settings.check(max_memory=SMALL, **options), Ring(path, SMALL, Path("/queue")), clock or StillClock()
         )
@@ -106,13 +108,12 @@ def test_rows_within_a_block_that_memory_cut_anew(path: Path) -> None:
     sent |= fill(queue, 1, 1500)
     assert len(disk.rows) == 3
     again = disk.opened(path)
-    assert [(block.first, block.end) for block in again.stock.blocks] == [(0, 5), (5, 7)]
     # When that block is saved and leaves memory
     disk.save(again)
     again.empty_ring()
     # Then each record is found in one row only, and all are there
     spans = sorted(map(span_of, disk.rows))
-    assert all(stop <= start for (_, stop), (start, _) in zip(spans, spans[1:], strict=False)), spans
+    assert all(stop <= start for (_, stop), (start, _) in pairwise(spans)), spans
     assert disk.all_of(again, "t") == sent
     assert again.cursors["t"].dropped == {}
 
@@ -163,9 +164,6 @@ def test_what_a_power_cut_took_before_a_row_is_counted(path: Path) -> None:
     queue.join("t")
     fill(queue, 3)
     offset = queue.reserve(1)
-    from resilient_exporters.delivery.block import Block
-    from resilient_exporters.delivery.frame import frame
-
     disk.rows[key_of(offset, 1)] = pack(Block(offset, 1, queue.ring.run, -1, -1, 0, 0), frame(b"large", offset))
     queue.placed(offset, done=True)
     disk.tidy(queue)
@@ -301,7 +299,9 @@ def test_memory_older_than_the_disk(path: Path, caplog: pytest.LogCaptureFixture
 # -- states that cannot be read --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("row", [b"", b"\xc1", b"junk", msgspec.msgpack.encode({"a": 1}), msgspec.msgpack.encode([1, 2])])
+@pytest.mark.parametrize(
+    "row", [b"", b"\xc1", b"junk", msgspec.msgpack.encode({"a": 1}), msgspec.msgpack.encode([1, 2])]
+)
 def test_a_state_that_is_none_costs_duplicates_only(row: bytes, caplog: pytest.LogCaptureFixture) -> None:
     assert decode_state(row) is None
     assert "delivered again" in caplog.text
@@ -313,7 +313,6 @@ def test_a_state_of_a_newer_version_is_not_touched() -> None:
         decode_state(msgspec.msgpack.encode([99, "whatever"]))
 
 
-@pytest.mark.xfail(strict=True, reason="Queue.settle_in frees, and join passes over, rows whose cursors are lost (report)")
 def test_rows_without_a_state_are_for_whoever_joins(path: Path) -> None:
     # Given rows, but neither memory nor cursors
     queue, disk = make_queue(path), Disk()
@@ -327,7 +326,9 @@ def test_rows_without_a_state_are_for_whoever_joins(path: Path) -> None:
     assert len(disk.all_of(again, "t")) == 5
 
 
-def test_a_cursor_that_cannot_be_read_does_not_take_the_others_along(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_cursor_that_cannot_be_read_does_not_take_the_others_along(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     queue, disk = make_queue(path), Disk()
     queue.join("one")
     queue.join("two")

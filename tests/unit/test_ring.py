@@ -4,7 +4,6 @@ import errno
 import os
 import stat
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,10 +22,10 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def queue_directory(tmp_path: Path) -> Iterator[Path]:
+def queue_directory(tmp_path: Path) -> Path:
     directory = tmp_path / "queue"
     directory.mkdir()
-    yield directory
+    return directory
 
 
 def ring(path: Path | None, capacity: int = CAPACITY, directory: Path = Path("/queue")) -> Ring:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import random
@@ -16,7 +17,16 @@ import pytest
 from resilient_exporters.delivery import spool as module
 from resilient_exporters.delivery.block import Block, pack
 from resilient_exporters.delivery.frame import frame
-from resilient_exporters.delivery.spool import STATE, Spool, SpoolDamaged, SpoolUnavailable, disk_bytes, key_of, rows, span_of
+from resilient_exporters.delivery.spool import (
+    STATE,
+    Spool,
+    SpoolDamaged,
+    SpoolUnavailable,
+    disk_bytes,
+    key_of,
+    rows,
+    span_of,
+)
 
 LETTERS = module.LETTERS
 RUN = b"run-8byt"
@@ -47,7 +57,7 @@ def sql(directory: Path, statement: str, *values: object) -> list[Any]:
         return connection.execute(statement, values).fetchall()
 
 
-def filled(directory: Path, number: int = 200, size: int = 3000) -> dict[int, bytes]:
+def filled(directory: Path, number: int = 120, size: int = 3000) -> dict[int, bytes]:
     chance = random.Random(1)
     values = {key_of(at * 10, 10): chance.randbytes(size) for at in range(number)}
     spool = Spool(directory, 64 << 20)
@@ -170,7 +180,10 @@ def test_files_are_private_whatever_the_umask(directory: Path, mask: int) -> Non
 def test_the_settings_of_the_database(spool: Spool, directory: Path) -> None:
     cache = spool._cache
     assert (cache.eviction_policy, cache.cull_limit) == ("none", 0)
-    pragma = {name: cache._sql(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode", "mmap_size", "auto_vacuum", "secure_delete")}
+    pragma = {
+        name: cache._sql(f"PRAGMA {name}").fetchone()[0]
+        for name in ("synchronous", "journal_mode", "mmap_size", "auto_vacuum", "secure_delete")
+    }
     assert pragma == {"secure_delete": 0, "synchronous": 2, "journal_mode": "wal", "mmap_size": 0, "auto_vacuum": 2}
 
 
@@ -189,13 +202,17 @@ def test_disk_bytes_are_those_of_du(directory: Path) -> None:
     (directory / "quarantine").mkdir()
     (directory / "quarantine" / "x").write_bytes(bytes(10_000))
     expected = sum(
-        entry.stat().st_blocks * 512 for folder, _, files in os.walk(directory) for entry in map(Path(folder).joinpath, files)
+        entry.stat().st_blocks * 512
+        for folder, _, files in os.walk(directory)
+        for entry in map(Path(folder).joinpath, files)
     )
     assert disk_bytes(directory) == Spool(directory, 1).disk_bytes() == expected
     assert disk_bytes(directory / "missing") == 0
 
 
-@pytest.mark.parametrize(("most", "largest"), [(256 << 10, 2000), (256 << 10, 40_000), (1 << 20, 5000), (4 << 20, 300_000)])
+@pytest.mark.parametrize(
+    ("most", "largest"), [(256 << 10, 2000), (256 << 10, 40_000), (1 << 20, 5000), (4 << 20, 300_000)]
+)
 def test_filling_to_the_bound_never_passes_it(directory: Path, most: int, largest: int) -> None:
     # Given rows of random sizes, saved in transactions as large as the keeper makes them
     chance = random.Random(most + largest)
@@ -203,7 +220,7 @@ def test_filling_to_the_bound_never_passes_it(directory: Path, most: int, larges
     spool.open()
     at, top, refused = 0, 0, 0
     live: list[int] = []
-    for _ in range(150):
+    for _ in range(80):
         puts: dict[int, bytes] = {}
         size = 0
         while size < spool.transaction_bytes // 2 and len(puts) < 20:
@@ -280,6 +297,19 @@ def test_a_read_only_directory_may_pass(directory: Path) -> None:
     Spool(directory, 1 << 20).open()
 
 
+def test_a_read_only_file_system_may_pass(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> int:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    spool = Spool(directory, 1 << 20)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "open", fails)
+        with pytest.raises(SpoolUnavailable, match="Read-only"):
+            spool.open()
+    spool.open()
+    spool.close()
+
+
 def test_a_directory_that_is_gone_may_come_back(directory: Path, tmp_path: Path) -> None:
     spool = Spool(tmp_path / "missing", 1 << 20)
     with pytest.raises(SpoolUnavailable):
@@ -352,8 +382,7 @@ def test_a_planted_row_is_never_run(directory: Path, tmp_path: Path, where: str)
     spool = Spool(directory, 1 << 20)
     spool.open()
     with pytest.raises(SpoolDamaged):
-        for key in spool.keys()[0]:
-            spool.get(key)
+        print([spool.get(key) for key in spool.keys()[0]])
     # Then nothing ran, and salvage takes what are rows of ours and nothing else
     found = dict(rows(spool.set_aside()))
     assert set(found) - {7} == {key_of(at * 10, 10) for at in range(3)}
@@ -382,8 +411,8 @@ def test_a_planted_file_name_deletes_nothing(directory: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("disk_fetch", "x"), ("disk_evil", 1), ("transact", "x"), ("get", 5), ("sqlite_writable_schema", 1), ("size", "text"),
-        ("count", None), ("sqlite_cache_size", b"\xff"), ("eviction_policy", 3), (b"\xff", 1),
+        ("disk_fetch", "x"), ("disk_evil", 1), ("transact", "x"), ("get", 5), ("sqlite_writable_schema", 1),
+        ("size", "text"), ("count", None), ("sqlite_cache_size", b"\xff"), ("eviction_policy", 3), (b"\xff", 1),
     ],
 )  # fmt: skip
 def test_a_planted_setting_is_damage(directory: Path, name: Any, value: Any) -> None:
@@ -419,7 +448,7 @@ def opened_somehow(directory: Path) -> tuple[dict[int, bytes], bool]:
     except SpoolDamaged:
         found = dict(rows(spool.set_aside()))
         spool.open()
-        spool.write(found)
+        spool.write({key: value for key, value in found.items() if value is not None})
         return {key: value for key, value in found.items() if value is not None}, True
     finally:
         spool.close()
@@ -470,11 +499,11 @@ def test_a_database_with_other_columns(directory: Path, table: str) -> None:
 
 
 def test_a_database_cut_at_many_sizes(directory: Path) -> None:
-    # Given a database of 200 rows, cut as a file system may leave it
+    # Given a database of 120 rows, cut as a file system may leave it
     values = filled(directory)
     whole = (directory / "cache.db").read_bytes()
     saved = 0
-    for size in [*range(0, len(whole), len(whole) // 40), 1, 100, 4095, 4097, len(whole) - 1]:
+    for size in [*range(0, len(whole), len(whole) // 20), 1, 100, 4095, 4097, len(whole) - 1]:
         for file in directory.iterdir():
             file.unlink()
         (directory / "cache.db").write_bytes(whole[:size])
@@ -483,7 +512,7 @@ def test_a_database_cut_at_many_sizes(directory: Path) -> None:
         assert set(found) <= set(values), size
         assert sum(found[key] != values[key] for key in found) <= 1, size
         saved = max(saved, len(found))
-    assert saved >= 150
+    assert saved >= 90
 
 
 def test_noise_in_a_database_at_many_places(directory: Path) -> None:
@@ -493,7 +522,7 @@ def test_noise_in_a_database_at_many_places(directory: Path) -> None:
     chance = random.Random(4)
     pages = len(whole) // 4096
     worst = len(values)
-    for page in [*range(1, pages, pages // 40)]:
+    for page in [*range(1, pages, pages // 20)]:
         for file in directory.iterdir():
             file.unlink()
         (directory / "cache.db").write_bytes(whole[: page * 4096] + chance.randbytes(4096) + whole[(page + 1) * 4096 :])
@@ -503,7 +532,7 @@ def test_noise_in_a_database_at_many_places(directory: Path) -> None:
         changed = [key for key in found if found[key] != values[key]]
         assert len(changed) <= 2, page
         worst = min(worst, len(found))
-    assert worst == 0 or worst > 150
+    assert worst == 0 or worst > 90
 
 
 def test_a_damaged_first_leaf_does_not_hide_the_others(directory: Path) -> None:
@@ -515,7 +544,11 @@ def test_a_damaged_first_leaf_does_not_hide_the_others(directory: Path) -> None:
     spool.close()
     database = directory / "cache.db"
     raw = bytearray(database.read_bytes())
-    at = next(place for place in range(4096, len(raw), 4096) if raw[place] == 13 and b"0000000000" in raw[place : place + 4096])
+    at = next(
+        place
+        for place in range(4096, len(raw), 4096)
+        if raw[place] == 13 and b"0000000000" in raw[place : place + 4096]
+    )
     raw[at : at + 4096] = b"\xff" * 4096
     database.write_bytes(raw)
     found = dict(rows(database))

@@ -71,6 +71,10 @@ def test_a_job_that_raises_is_logged_and_its_thread_goes_on(workers: Workers, ca
     workers.submit(fails)
     workers.submit(done.set)
     assert done.wait(5)
+    workers.close()
+    for thread in threading.enumerate():
+        if thread.name.startswith("test-worker"):
+            thread.join(5)
     assert "a delivery thread failed" in caplog.text
 
 

@@ -1,4 +1,4 @@
-"""``python -m resilient_exporters`` is ``rexport``."""
+"""``python -m resilient_exporters.cli`` is ``rexport``."""
 
 from __future__ import annotations
 

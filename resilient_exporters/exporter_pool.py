@@ -10,7 +10,7 @@ from typing import Any
 
 from resilient_exporters import errors
 from resilient_exporters.delivery.engine import Member
-from resilient_exporters.exporter import Exporter
+from resilient_exporters.exporter import Exporter, default_options
 from resilient_exporters.units import parse_count
 
 __all__ = ["ExporterPool"]
@@ -130,7 +130,8 @@ class ExporterPool(Exporter):
         transform: Callable[[Any], Any] | None,
         superseded: bool,
     ) -> None:
-        options = {**self._given, **defaults}
+        given = {name: value for name, value in self._given.items() if value != default_options()[name]}
+        options = {**given, **defaults}
         for name, exporter in self._exporters.items():
             own = transform
             if own is None and not superseded:
