@@ -27,7 +27,7 @@ from resilient_exporters.delivery.outcome import Record
 from resilient_exporters.delivery.place import Place
 from resilient_exporters.delivery.queue import Queue
 from resilient_exporters.delivery.recovery import take_over
-from resilient_exporters.delivery.ring import Ring
+from resilient_exporters.delivery.ring import Ring, sweep
 from resilient_exporters.delivery.settings import Settings
 from resilient_exporters.delivery.stats import CloseReport, FlushReport, Stats
 from resilient_exporters.delivery.target import Budget, Target
@@ -136,6 +136,7 @@ class Engine:
         self.keeper.count_letters()
         if self.directory is not None and self.settings.directory is None:
             adopt_orphans(self, self.place.first)
+        sweep()
         self._hold()
         self.dispatcher.start()
         if self.settings.loss_window is not None and self.queue.stock.blocks:

@@ -269,8 +269,8 @@ class Queue(Intake):
             else:
                 # The cursors are gone, the records are not: whoever joins now begins with them.
                 log.error("the cursors of this queue are lost: what waits in it is delivered to all targets")
-                first = [span_of(key)[0] for key in self.stock.index[:1]] + [b.first for b in self.stock.blocks[:1]]
-                self.ownerless = min(first)
+                held = [span_of(key)[0] for key in self.stock.index[:1]] + [b.first for b in self.stock.blocks[:1]]
+                self.ownerless = min(held)
             self._move_head()
 
     # -- what the keeper does ------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from pathlib import Path
 from resilient_exporters.delivery.frame import FLAGS, HEAD, HEAD_SIZE, LENGTH, WRAP, Frame, scan
 from resilient_exporters.errors import InvalidConfigError
 
-__all__ = ["SLOTS", "SLOT_HEAD", "SLOT_SIZE", "Ring", "ring_path"]
+__all__ = ["SLOTS", "SLOT_HEAD", "SLOT_SIZE", "Ring", "ring_path", "sweep"]
 
 log = logging.getLogger("resilient_exporters")
 
@@ -73,6 +73,7 @@ class Ring:
         self.durable = False
         self.base = _BASE
         self._digest = _digest(directory)
+        self._directory = directory
         self._numbers = [0] * SLOTS
         if path is not None:
             try:
@@ -195,7 +196,7 @@ class Ring:
             if not known and head.strip(b"\0"):
                 handle = self._set_aside(path, handle, flags)
             # Before the size: a kill in between must not leave an identity that does not fit the file.
-            os.pwrite(handle, self._identity(), 0)
+            os.pwrite(handle, self._identity() + os.fsencode(self._directory) + b"\0", 0)
             os.posix_fallocate(handle, 0, _BASE + self.capacity)  # a full tmpfs says so here, not by SIGBUS later
             self.memory = mmap.mmap(handle, _BASE + self.capacity)
         finally:
@@ -233,6 +234,20 @@ class Ring:
         fresh = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
         os.close(handle)
         return fresh
+
+
+def sweep() -> None:
+    """Remove our rings that hold no records and whose queue directory is gone: they would lie there until a reboot."""
+    for path in _SHM.glob(f"resilient-exporters.{os.getuid()}.*.ring"):
+        try:
+            with path.open("rb") as file:
+                if os.fstat(file.fileno()).st_size != _BASE:
+                    continue
+                directory = file.read(_SLOTS_AT)[_IDENTITY.size :].split(b"\0")[0]
+            if directory and not Path(os.fsdecode(directory)).exists():
+                path.unlink()
+        except OSError as error:
+            log.debug("ring %s is left alone: %s", path, error)
 
 
 def _digest(directory: Path) -> bytes:

@@ -26,7 +26,7 @@ class PacketWriter(Writer):
         raw: Any = connection.connection.dbapi_connection
         with raw.cursor() as cursor:
             cursor.max_stmt_length = max(1, min(_LONGEST, packet(connection) - _ROOM))
-            cursor.executemany(piece.form.insert, list(zip(*piece.columns, strict=True)))
+            cursor.executemany(piece.form.insert, piece.parameters())
 
 
 def packet(connection: Connection) -> int:
@@ -49,10 +49,11 @@ def oversize(database: Database, pieces: Sequence[Piece]) -> dict[int, str]:
         raw: Any = connection.connection.dbapi_connection
         with raw.cursor() as cursor:
             for piece in pieces:
-                for place, row in zip(piece.members, zip(*piece.columns, strict=True), strict=True):
-                    if _least(row) * 2 < most - _ROOM:
+                rows = zip(*piece.columns, strict=True)
+                for place, row, given in zip(piece.members, rows, piece.parameters(), strict=True):
+                    if _about(row) * 2 < most - _ROOM:
                         continue  # all of it escaped would fit; to make the text of every row takes its time
-                    size = len(_encoded(cursor.mogrify(piece.form.insert, row))) + 1  # and the command's byte
+                    size = len(_encoded(cursor.mogrify(piece.form.insert, given))) + 1  # and the command's byte
                     if size > most:
                         found[place] = (
                             f"{size} bytes as a statement, and the server takes {most}: raise max_allowed_packet, "
@@ -61,7 +62,7 @@ def oversize(database: Database, pieces: Sequence[Piece]) -> dict[int, str]:
     return found
 
 
-def _least(row: Sequence[Any]) -> int:
+def _about(row: Sequence[Any]) -> int:
     """About the bytes of a row, rather more."""
     found = 0
     for each in row:

@@ -42,6 +42,12 @@ class Piece:
         columns = [column[start:stop] for column in self.columns]
         return replace(self, members=self.members[start:stop], ids=self.ids[start:stop], columns=columns)
 
+    def parameters(self) -> list[Any]:
+        """The rows as the driver takes them: tuples, or mappings by parameter name."""
+        rows = zip(*self.columns, strict=True)
+        names = self.form.names
+        return list(rows) if names is None else [dict(zip(names, row, strict=True)) for row in rows]
+
     def without(self, known: AbstractSet[Any], marks: Sequence[Any]) -> Piece:
         """The rows whose mark is not known."""
         places = [place for place, mark in enumerate(marks) if mark not in known]
@@ -88,14 +94,10 @@ class Writer:
         if connection.dialect.name == "sqlite":
             _write_sqlite(connection, piece)
             return
-        rows = zip(*piece.columns, strict=True)
         if piece.form.update is not None:
-            _update_or_insert(connection, piece.form, piece.form.update, rows)
-        elif piece.form.names is None:
-            connection.exec_driver_sql(piece.form.insert, list(rows))
+            _update_or_insert(connection, piece.form, piece.form.update, zip(*piece.columns, strict=True))
         else:
-            names = piece.form.names
-            connection.exec_driver_sql(piece.form.insert, [dict(zip(names, row, strict=True)) for row in rows])
+            connection.exec_driver_sql(piece.form.insert, piece.parameters())
 
     def isolate(self, connection: Connection, piece: Piece) -> dict[int, str]:
         """Write the rows that the database takes and find those it refuses, by halves between savepoints.
