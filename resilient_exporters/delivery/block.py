@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import struct
+import threading
 import zlib
 from dataclasses import dataclass
 from functools import cache
@@ -162,8 +163,13 @@ def _open(row: bytes) -> tuple[int, int, int, bytes, float, float, int, int, byt
 def _compress(frames: bytes) -> tuple[int, bytes]:
     """By zstandard where it is installed (the extra ``fast``), else by zlib."""
     if _have_zstd():
-        return _ZSTD, bytes(_zstd().ZstdCompressor(level=_LEVEL).compress(frames))
+        if not hasattr(_own, "compressor"):
+            _own.compressor = _zstd().ZstdCompressor(level=_LEVEL)  # costs a sixth of a block's compression
+        return _ZSTD, bytes(_own.compressor.compress(frames))
     return _ZLIB, zlib.compress(frames, _LEVEL)
+
+
+_own = threading.local()
 
 
 @cache

@@ -87,7 +87,9 @@ class Schema:
             columns.append(sa.Column(self._options.extra_column, column_type("json", dialect)))
         if not columns:
             raise HoldError(None, f"{self._where}: no column is known for a table {name!r}; make it")
-        table = sa.Table(name, sa.MetaData(), *columns, schema=self._options.schema)
+        # The default of a MySQL server may be one that has no emoji.
+        special = {f"{dialect}_charset": "utf8mb4"} if dialect in {"mysql", "mariadb"} else {}
+        table = sa.Table(name, sa.MetaData(), *columns, schema=self._options.schema, **special)
         with self._lock:
             if name not in self._tables:  # else another thread was faster
                 self._change(engine, sa.schema.CreateTable(table))
