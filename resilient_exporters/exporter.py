@@ -213,7 +213,7 @@ class Exporter:
         """Let go of connections. Called after an attempt that failed, and at the end."""
 
     def check(self, data: Any, options: Mapping[str, Any]) -> None:
-        """Look at a record in ``send``, where the caller sees what is wrong. Costs every ``send``: leave it out if you can.
+        """Look at a record in ``send``, where the caller sees what is wrong. Every ``send`` pays for it.
 
         Raises:
             MissingConfigError, DataTypeError: it cannot be delivered as it is.
@@ -295,10 +295,8 @@ class Exporter:
 
     def _encode(self, data: Any, options: dict[str, Any], path: str) -> bytes:
         if data is None or isinstance(data, (list, set, frozenset)):
-            raise errors.EncodingError(
-                self,
-                f"{path} is {'None' if data is None else 'a ' + type(data).__name__}: a record is a mapping, a text or bytes",
-            )
+            what = "None" if data is None else f"a {type(data).__name__}"
+            raise errors.EncodingError(self, f"{path} is {what}: a record is a mapping, a text or bytes")
         if self._transform is not None:
             data = apply_transform(self, self._transform, data)
         if self._checks:

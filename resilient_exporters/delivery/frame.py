@@ -17,7 +17,9 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = ["ELSEWHERE", "FLAGS", "HEAD", "HEAD_SIZE", "LENGTH", "OPTIONS", "ROUTED", "WRAP", "Frame", "frame", "scan", "walk"]
+__all__ = [
+    "ELSEWHERE", "FLAGS", "HEAD", "HEAD_SIZE", "LENGTH", "OPTIONS", "ROUTED", "WRAP", "Frame", "frame", "scan", "walk",
+]  # fmt: skip
 
 HEAD = struct.Struct("<II")
 HEAD_SIZE = HEAD.size
@@ -59,6 +61,9 @@ def scan(
     the next frame whose checksum fits a later offset. Offsets that are missing between two results were damaged.
 
     Args:
+        data: where the frames lie.
+        position, end: from where, and how far.
+        offset: of the first record.
         known: up to where frames are known to have been; damage is only searched past before it. Where the data
             just ends (the fresh end of a ring) there is nothing to look for.
         lost: bytes of damage just before ``position``, which the caller stepped over.
@@ -71,7 +76,8 @@ def scan(
             return
         start = position + HEAD_SIZE
         stop = start + (word & LENGTH)
-        if stop <= end and crc32(data[start:stop]) ^ (word & FLAGS) ^ (offset & _LOW) == check and (stop > start or word):
+        seal = word & FLAGS ^ (offset & _LOW)
+        if stop <= end and (stop > start or word) and crc32(data[start:stop]) ^ seal == check:
             yield Frame(offset, word & FLAGS, start, stop)
             position, offset = stop, offset + 1
             continue

@@ -90,6 +90,7 @@ class Queue(Intake):
         """The next records of a target that nobody works on, or None: nothing sealed, or not read from disk yet.
 
         Args:
+            cursor: where the target stands.
             claimed: offsets in flight.
             most: records at most.
             order: "fifo", "newest_first" or "balanced".

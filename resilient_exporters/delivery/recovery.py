@@ -153,10 +153,9 @@ def attach(queue: Queue, keys: array[int], kept: QueueState | None, *, late: boo
                 queue.append_again(payload, flags)
         else:
             room = len(queue.cursors) < SLOTS - 1
-            for cursor in cursors:
-                # One that the ring has room for and does not hold was let go since (``Queue.leave``).
-                if not room or len(cursor.state(0)) > SLOT_SIZE - SLOT_HEAD:
-                    queue.cursors.setdefault(cursor.identity, cursor)
+            # One that the ring has room for and does not hold was let go since (``Queue.leave``).
+            without = [one for one in cursors if not room or len(one.state(0)) > SLOT_SIZE - SLOT_HEAD]
+            queue.cursors = {**{one.identity: one for one in without}, **queue.cursors}
         held = IntervalSet()
         for key in keys:
             held.add(*span_of(key))

@@ -77,12 +77,17 @@ class _BytesDisk(diskcache.Disk):  # type: ignore[misc] # diskcache has no type 
             raise SpoolDamaged(f"a key that is no integer: {key!r:.40}")
         return key
 
-    def store(self, value: object, read: bool, key: object = None) -> tuple[int, int, None, sqlite3.Binary]:
+    def store(
+        self,
+        value: object,
+        read: bool,
+        key: object = None,  # noqa: ARG002 - the signature is diskcache's
+    ) -> tuple[int, int, None, sqlite3.Binary]:
         if type(value) is not bytes or read:
             raise TypeError(f"spool values are bytes, not {type(value).__name__}")
         return len(value), diskcache.core.MODE_RAW, None, sqlite3.Binary(value)
 
-    def fetch(self, mode: object, filename: object, value: object, read: object) -> bytes:
+    def fetch(self, mode: object, filename: object, value: object, read: object) -> bytes:  # noqa: ARG002 - as above
         if mode != diskcache.core.MODE_RAW or filename is not None or type(value) is not bytes:
             raise SpoolDamaged(f"a row that holds no bytes (mode {mode!r})")
         return value

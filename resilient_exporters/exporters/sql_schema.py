@@ -88,7 +88,7 @@ class Schema:
         if not columns:
             raise HoldError(None, f"{self._where}: no column is known for a table {name!r}; make it")
         # The default of a MySQL server may be one that has no emoji.
-        special = {f"{dialect}_charset": "utf8mb4"} if dialect in {"mysql", "mariadb"} else {}
+        special: dict[str, Any] = {f"{dialect}_charset": "utf8mb4"} if dialect in {"mysql", "mariadb"} else {}
         table = sa.Table(name, sa.MetaData(), *columns, schema=self._options.schema, **special)
         with self._lock:
             if name not in self._tables:  # else another thread was faster

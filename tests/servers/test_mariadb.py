@@ -120,7 +120,11 @@ class TestRefusals:
     def test_only_the_bad_rows_are_refused(self, base: Base) -> None:
         base.run("CREATE TABLE t (_id varchar(64) PRIMARY KEY, n int NOT NULL CHECK (n <> 13), u int UNIQUE)")
         datas: list[dict[str, Any]] = [{"n": n, "u": n} for n in range(100, 400)]
-        bad = {3: ({"n": None, "u": 1}, "null"), 50: ({"n": 13, "u": 2}, "CONSTRAINT"), 299: ({"n": 1, "u": 100}, "1062")}
+        bad = {
+            3: ({"n": None, "u": 1}, "null"),
+            50: ({"n": 13, "u": 2}, "CONSTRAINT"),
+            299: ({"n": 1, "u": 100}, "1062"),
+        }
         for place, (data, _) in bad.items():
             datas[place] = data
         exporter = base.exporter()
@@ -196,7 +200,9 @@ class TestAnswers:
     def test_read_only_holds_until_it_is_not(self, own_server: OwnServer) -> None:
         server = own_server("mariadb", user="me", password="p@:/% ")
         base = Base(server.port, "mysql")
-        base.run("CREATE DATABASE d", "USE d", TABLE, "REVOKE ALL PRIVILEGES ON *.* FROM me@'%'", "SET GLOBAL read_only = 1")
+        base.run(
+            "CREATE DATABASE d", "USE d", TABLE, "REVOKE ALL PRIVILEGES ON *.* FROM me@'%'", "SET GLOBAL read_only = 1"
+        )
         base.run("GRANT ALL ON d.* TO me@'%'")
         exporter = MySQLExporter(HOST, "d", server.port, "me", "p@:/% ", "t")
         with pytest.raises(HoldError, match="read-only"):

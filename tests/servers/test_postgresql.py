@@ -27,6 +27,7 @@ from tests.unit.sql_bench import RUN, batch, reasons
 MakeLink = Callable[[int], Link]
 OwnServer = Callable[..., Instance]
 UTC = dt.timezone.utc
+HOSTILE = "None \\N \t\n\r O'Brien; drop table t;-- %s ß😀"
 TABLE = "CREATE TABLE t (_id varchar(64) PRIMARY KEY, place serial, n bigint, text text)"
 
 
@@ -82,10 +83,12 @@ class TestValues:
         base.run(
             "CREATE TYPE mood AS ENUM ('sad', 'ok')",
             "CREATE DOMAIN short AS varchar(3) CHECK (VALUE <> 'bad')",
-            "CREATE TABLE t (_id text UNIQUE, b boolean, i2 smallint, i4 int, i8 bigint, f8 double precision, num numeric,"
-            " txt text, vc varchar(20), by bytea, ts timestamp, tz timestamptz, d date, ti time, ttz timetz, iv interval,"
+            "CREATE TABLE t (_id text UNIQUE, b boolean, i2 smallint, i4 int, i8 bigint, f8 double precision,"
+            " num numeric, txt text, vc varchar(20), by bytea, ts timestamp, tz timestamptz, d date,"
+            " ti time, ttz timetz, iv interval,"
             " u uuid, j json, jb jsonb, ip inet, net cidr, mac macaddr, m mood, s short, r int4range, tr tstzrange,"
-            " ints int[], texts text[], moods mood[], jbs jsonb[], grid double precision[], p point, bits bit(3), x xml)",
+            " ints int[], texts text[], moods mood[], jbs jsonb[], grid double precision[], p point, bits bit(3),"
+            " x xml)",
         )
         zone = dt.timezone(dt.timedelta(hours=5, minutes=30))
         identity = uuid.uuid4()
@@ -94,8 +97,9 @@ class TestValues:
             ("f8", 0.1 + 0.2, 0.1 + 0.2), ("f8", math.inf, math.inf), ("f8", -0.0, -0.0), ("f8", 5e-324, 5e-324),
             ("num", decimal.Decimal("1.10"), decimal.Decimal("1.10")), ("num", 10**40, decimal.Decimal(10**40)),
             ("num", math.inf, decimal.Decimal("Infinity")), ("num", 0.1, decimal.Decimal("0.1")),
-            ("txt", "None \\N \t\n\r O'Brien; drop table t;-- %s ß😀", "None \\N \t\n\r O'Brien; drop table t;-- %s ß😀"),
-            ("txt", "\\.", "\\."), ("txt", "", ""), ("vc", "NULL", "NULL"), ("by", bytes(range(256)), bytes(range(256))),
+            ("txt", HOSTILE, HOSTILE),
+            ("txt", "\\.", "\\."), ("txt", "", ""), ("vc", "NULL", "NULL"),
+            ("by", bytes(range(256)), bytes(range(256))),
             ("ts", dt.datetime(2024, 1, 2, 3, 4, 5, 678901), dt.datetime(2024, 1, 2, 3, 4, 5, 678901)),
             ("ts", dt.datetime(2024, 1, 2, 3, tzinfo=zone), dt.datetime(2024, 1, 1, 21, 30)),
             ("tz", dt.datetime(2024, 1, 2, 3, tzinfo=zone), dt.datetime(2024, 1, 2, 3, tzinfo=zone)),
@@ -106,7 +110,8 @@ class TestValues:
             ("iv", "2 days", dt.timedelta(days=2)), ("u", identity, identity), ("u", str(identity), identity),
             ("j", {"a": [1, None, "é"]}, {"a": [1, None, "é"]}), ("jb", [1.5, math.nan], [1.5, None]), ("jb", "t", "t"),
             ("m", "ok", "ok"), ("s", "abc", "abc"), ("ints", [1, None, -3], [1, None, -3]), ("ints", [], []),
-            ("texts", ['a,"b"\\', "NULL", "{}"], ['a,"b"\\', "NULL", "{}"]), ("grid", [[1, 2.5], [3, 4]], [[1, 2.5], [3, 4]]),
+            ("texts", ['a,"b"\\', "NULL", "{}"], ['a,"b"\\', "NULL", "{}"]),
+            ("grid", [[1, 2.5], [3, 4]], [[1, 2.5], [3, 4]]),
             ("jbs", [{"a": 1}, [2], "x"], [{"a": 1}, [2], "x"]), ("bits", "101", "101"), ("p", "(1,2)", "(1,2)"),
         ]  # fmt: skip
         texts = [
@@ -133,19 +138,26 @@ class TestValues:
         assert reasons(exporter.export(batch({"a": math.nan, "d": math.nan}))) == {}
         assert base.rows("SELECT a::text, d::text FROM t") == [("NaN", "NaN")]
 
-    @settings(max_examples=40, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=40,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
     @given(
         data=st.lists(
-            st.fixed_dictionaries({
-                "b": st.none() | st.booleans(),
-                "i": st.none() | st.integers(-(2**63), 2**63 - 1),
-                "f": st.none() | st.floats(allow_nan=False),
-                "t": st.none() | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
-                "y": st.none() | st.binary(),
-                "d": st.none() | st.decimals(allow_nan=False, places=7),
-                "z": st.none() | st.datetimes(timezones=st.just(UTC)),
-                "v": st.none() | st.timedeltas(dt.timedelta(-10000), dt.timedelta(10000)),
-            }),
+            st.fixed_dictionaries(
+                {
+                    "b": st.none() | st.booleans(),
+                    "i": st.none() | st.integers(-(2**63), 2**63 - 1),
+                    "f": st.none() | st.floats(allow_nan=False),
+                    "t": st.none() | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
+                    "y": st.none() | st.binary(),
+                    "d": st.none() | st.decimals(allow_nan=False, places=7),
+                    "z": st.none() | st.datetimes(timezones=st.just(UTC)),
+                    "v": st.none() | st.timedeltas(dt.timedelta(-10000), dt.timedelta(10000)),
+                }
+            ),
             min_size=1,
             max_size=20,
         )
@@ -369,7 +381,9 @@ class TestWhereCopyCannotGo:
             "ALTER TABLE t ENABLE ROW LEVEL SECURITY",
             "CREATE POLICY p ON t USING (true) WITH CHECK (n < 100)",
         )  # fmt: skip
-        exporter = PostgreSQLExporter(target_host=HOST, database=base.name, target_port=base.port, username=role, default_table="t")
+        exporter = PostgreSQLExporter(
+            target_host=HOST, database=base.name, target_port=base.port, username=role, default_table="t"
+        )
         found = reasons(exporter.export(batch({"n": 1}, {"n": 2})))
         exporter.disconnect()
         base.run(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
@@ -436,7 +450,10 @@ class TestAnswers:
         rows = stream()
         rows.send(10)
         assert "read-only" in rows.watch.wait_until_held()
-        base.run("SET default_transaction_read_only = off", f'ALTER DATABASE "{base.name}" RESET default_transaction_read_only')
+        base.run(
+            "SET default_transaction_read_only = off",
+            f'ALTER DATABASE "{base.name}" RESET default_transaction_read_only',
+        )
         rows.exporter.mended()
         rows.all_arrive_once()
 
@@ -458,7 +475,9 @@ class TestAnswers:
     def test_missing_rights_hold(self, base: Base) -> None:
         role = f"reader_{base.name}"
         base.run(TABLE, f"CREATE ROLE {role} LOGIN")
-        exporter = PostgreSQLExporter(target_host=HOST, database=base.name, target_port=base.port, username=role, default_table="t")
+        exporter = PostgreSQLExporter(
+            target_host=HOST, database=base.name, target_port=base.port, username=role, default_table="t"
+        )
         with pytest.raises(HoldError, match="grant this account INSERT"):
             exporter.export(batch({"n": 1}))
         exporter.disconnect()
@@ -469,7 +488,9 @@ class TestAnswers:
         role = f"many_{base.name}"
         base.run(f"CREATE ROLE {role} LOGIN", f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}",
                  f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role}")  # fmt: skip
-        exporter = PostgreSQLExporter(target_host=HOST, database=base.name, target_port=base.port, username=role, default_table="t")
+        exporter = PostgreSQLExporter(
+            target_host=HOST, database=base.name, target_port=base.port, username=role, default_table="t"
+        )
         with pytest.raises(RetryableError, match="too many connections"):
             exporter.connect()
         base.run(f'ALTER DATABASE "{base.name}" CONNECTION LIMIT -1')
@@ -510,7 +531,9 @@ class TestLostConnections:
         rows = stream()
         rows.send(100)
         rows.watch.wait_for(100)
-        base.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'resilient-exporters'")
+        base.run(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'resilient-exporters'"
+        )
         rows.send(100)
         rows.all_arrive_once()
 
@@ -520,14 +543,16 @@ class TestLostConnections:
         exporter = base.exporter()
         exporter.connect()
         exporter.export(batch({"n": 1}))
-        base.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'resilient-exporters'")
+        base.run(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'resilient-exporters'"
+        )
         assert reasons(exporter.export(batch({"n": 2}, start=1))) == {}
 
     def test_killed_and_started_again(self, own_server: OwnServer) -> None:
         server = own_server("postgresql")
         base = Base(server.port, "postgres")
         base.run(TABLE)
-        rows = Stream(base.exporter, lambda: [], timeout=5)
+        rows = Stream(base.exporter, list, timeout=5)
         rows.send(300)
         rows.watch.wait_for(100)
         base.other.close()
@@ -549,7 +574,7 @@ class TestLostConnections:
                 target_host=HOST, database="postgres", target_port=port, username="postgres", default_table="t",
                 create_table_if_inexistent=True, **given,
             ),
-            lambda: [],
+            list,
         )  # fmt: skip
         watch.send(300)
         watch.watch.wait_for_trouble()

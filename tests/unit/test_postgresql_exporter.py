@@ -27,7 +27,12 @@ UTC = dt.timezone.utc
 class TestConstruction:
     def test_the_keywords_of_the_documents(self) -> None:
         exporter = PostgreSQLExporter(
-            target_host="db.example", database="plant", target_port=5433, username="u", password="p@:/%", default_table="t"
+            target_host="db.example",
+            database="plant",
+            target_port=5433,
+            username="u",
+            password="p@:/%",
+            default_table="t",
         )
         assert exporter.address() == "postgresql://db.example:5433/plant#t"
         assert exporter._parameters == {
@@ -170,7 +175,11 @@ class TestWhatFits:
             (sa.Text(), True, "true"),
             (sa.Boolean(), 1, True),
             (sa.Date(), dt.datetime(2024, 1, 2), dt.date(2024, 1, 2)),
-            (sa.DateTime(), dt.datetime(2024, 1, 2, tzinfo=dt.timezone(dt.timedelta(hours=2))), dt.datetime(2024, 1, 1, 22)),
+            (
+                sa.DateTime(),
+                dt.datetime(2024, 1, 2, tzinfo=dt.timezone(dt.timedelta(hours=2))),
+                dt.datetime(2024, 1, 1, 22),
+            ),
             (sa.DateTime(timezone=True), dt.datetime(2024, 1, 2, tzinfo=UTC), dt.datetime(2024, 1, 2, tzinfo=UTC)),
             (sa.Interval(), 1.5, dt.timedelta(seconds=1.5)),
             (sa.JSON(), {"a": [1, math.nan]}, '{"a":[1,null]}'),
