@@ -156,7 +156,8 @@ class Dispatcher:
             return math.inf
         if now >= self._expire_at:
             left = self._queue.expire(most)
-            self._expire_at = now + (_SLOWEST_LOOK if left is None else max(left, min(most / 20, _SLOWEST_LOOK)))
+            grain = min(most / 20, _SLOWEST_LOOK)
+            self._expire_at = now + (grain if left is None else max(left, grain))
         return self._expire_at if self._queue.low() < self._queue.following else math.inf
 
     def _watch_link(self, now: float, wake: float) -> float:

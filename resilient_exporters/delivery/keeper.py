@@ -120,6 +120,7 @@ class Keeper:
             if self.queue.first_unsaved() >= until:
                 return True
             self._waiters.append(waiter)
+            self._retry_at = None  # somebody asks: the disk is tried now
         self.save_soon()
         self._clock.wait(waiter.bell, timeout)
         with self.queue.lock:

@@ -21,6 +21,7 @@ from resilient_exporters.units import parse_choice, parse_count, parse_size
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
+    from resilient_exporters.delivery.stats import CloseReport
     from resilient_exporters.exporters.elasticsearch_client import Answer, Cluster
     from resilient_exporters.exporters.parsed_url import ParsedURL
 
@@ -186,6 +187,13 @@ class ElasticsearchExporter(Exporter):
     def disconnect(self) -> None:
         """Close the connections of deliveries."""
         self._cluster.close()
+
+    def close(self, timeout: float = 5.0) -> CloseReport:
+        """As every exporter; ``client`` is closed too."""
+        try:
+            return super().close(timeout)
+        finally:
+            self._cluster.close_client()
 
     def export(self, batch: Batch) -> Outcome | Sequence[Outcome | None] | None:
         """Write a batch with one bulk request. Errors are told by the tables in docs/exporters/elasticsearch.md."""

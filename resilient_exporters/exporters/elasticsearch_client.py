@@ -161,6 +161,13 @@ class Cluster:
         if client is not None:
             client.close()
 
+    def close_client(self) -> None:
+        """Close the program's own client, if it has asked for one."""
+        with self._lock:
+            client, self._users = self._users, None
+        if client is not None:
+            client.close()
+
     def bulk(self, target: str, body: bytes, timeout: float | None) -> Answer:
         """Send a request to the bulk API.
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from resilient_exporters import Batch, ExporterPool, Split
+from resilient_exporters import Batch, ExporterPool, RetryableError, Split
 from tests.targets import PATIENCE, FakeClock, Target
 
 
@@ -22,7 +22,7 @@ class Picky:
 
     def __call__(self, batch: Batch) -> Any:
         return self.dice.choice(
-            [None, None, ConnectionError("cut"), RuntimeError("?"), Split() if len(batch) > 1 else None, TimeoutError("slow")]
+            [None, None, ConnectionError("cut"), RetryableError("busy"), Split() if len(batch) > 1 else None, TimeoutError("slow")]
         )
 
 

@@ -41,7 +41,7 @@ def test_bounds_hold_while_records_of_all_sizes_come(policy: str, seed: int) -> 
         # Then
         assert exporter.stats().memory_bytes <= memory
         if dice.random() < 0.02:
-            exporter.save(PATIENCE)
+            exporter.save(0.05)  # a full disk is asked again only once in a while
             most = max(most, du(exporter.directory))
     assert most <= disk
     assert most > disk // 4, "the disk was hardly used"
@@ -49,7 +49,10 @@ def test_bounds_hold_while_records_of_all_sizes_come(policy: str, seed: int) -> 
     assert target.accepted == sent
     exporter.answer = None
     assert exporter.flush(PATIENCE).complete
-    assert balanced(exporter).targets["target"].delivered == len(exporter.taken) == target.pending
+    target = balanced(exporter).targets["target"]
+    assert target.delivered == len(exporter.taken)
+    assert target.delivered > 100
+    assert target.accepted == target.delivered + target.dropped.get("overflow", 0)
     exporter.close()
     assert du(exporter.directory) <= disk
 

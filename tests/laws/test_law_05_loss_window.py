@@ -38,17 +38,24 @@ def cut(tmp_path: Path, window: str, seconds: float) -> tuple[list[tuple[int, fl
     assert child.stdin is not None
     assert child.stdout is not None
     accepted: list[tuple[int, float]] = []
-    end = time.monotonic() + seconds
-    while time.monotonic() < end or not accepted:
-        number, moment = child.stdout.readline().split()
+
+    def note(line: str) -> None:
+        number, moment = line.split()
         accepted.append((int(number), float(moment)))
-        if int(number) % 20 == 19 and window != "0":
+
+    note(child.stdout.readline())
+    while time.monotonic() < accepted[0][1] + seconds or len(accepted) < 40:
+        note(child.stdout.readline())
+        if accepted[-1][0] % 20 == 19 and window != "0":
             child.stdin.write("\n")
             child.stdin.flush()
     moment = time.monotonic()
     child.send_signal(signal.SIGKILL)
-    rest, _ = child.communicate(timeout=PATIENCE)
-    accepted.extend((int(line.split()[0]), float(line.split()[1])) for line in rest.splitlines() if len(line.split()) == 2)
+    child.wait(PATIENCE)
+    for line in child.stdout.read().splitlines(keepends=True):
+        if line.endswith("\n"):
+            note(line)
+    child.communicate(timeout=PATIENCE)
     return accepted, moment
 
 

@@ -295,7 +295,7 @@ def test_routing_pipeline_and_replacing(es8: Any, index8: str, elasticsearch8: I
     assert (hit["_id"], hit["_routing"], hit["_source"]) == ("device-7", "east", {"n": 2})
     # And the exporter's own client sees it as well
     assert it.client.count(index=index8)["count"] == 1
-    it.client.close()
+    it.close()
 
 
 def test_data_streams(elasticsearch: Instance, story: Any) -> None:

@@ -120,7 +120,7 @@ class TestRefusals:
     def test_only_the_bad_rows_are_refused(self, base: Base) -> None:
         base.run("CREATE TABLE t (_id varchar(64) PRIMARY KEY, n int NOT NULL CHECK (n <> 13), u int UNIQUE)")
         datas: list[dict[str, Any]] = [{"n": n, "u": n} for n in range(100, 400)]
-        bad = {
+        bad: dict[int, tuple[dict[str, Any], str]] = {
             3: ({"n": None, "u": 1}, "null"),
             50: ({"n": 13, "u": 2}, "CONSTRAINT"),
             299: ({"n": 1, "u": 100}, "1062"),

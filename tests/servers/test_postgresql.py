@@ -193,7 +193,7 @@ class TestRefusals:
             "CREATE TRIGGER no AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION no()",
         )
         datas: list[dict[str, Any]] = [{"n": n, "s": "ok"} for n in range(100, 400)]
-        bad = {
+        bad: dict[int, tuple[dict[str, Any], str]] = {
             3: ({"n": None}, "must have a value"),
             50: ({"s": "ok"}, "'n' must have a value"),
             51: ({"n": 1, "s": "long"}, "4 characters"),

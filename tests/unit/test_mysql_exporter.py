@@ -59,8 +59,8 @@ class TestConstruction:
 
 class TestStatements:
     def test_names_are_quoted_and_upsert_is_on_duplicate_key(self) -> None:
-        columns = [sa.Column("k", sa.String(9), primary_key=True), sa.Column("a`b", sa.Integer)]
-        table = KnownTable(sa.Table("t", sa.MetaData(), *columns), mysql.dialect(), TableOptions())  # type: ignore[no-untyped-call]
+        columns: list[sa.Column[Any]] = [sa.Column("k", sa.String(9), primary_key=True), sa.Column("a`b", sa.Integer)]
+        table = KnownTable(sa.Table("t", sa.MetaData(), *columns), mysql.dialect(), TableOptions())
         form = table.form(("k", "a`b"), ("k",), pack=False)
         assert form.insert.startswith("INSERT INTO t (k, `a``b`) VALUES (")
         assert "ON DUPLICATE KEY UPDATE `a``b` = values(`a``b`)" in form.insert
