@@ -40,6 +40,7 @@ class RingState(msgspec.Struct, array_like=True):
     following: int
     clock: tuple[str, float, float]
     lineage: bytes = b""
+    crowded: bool = False
 
 
 class Intake(ABC):
@@ -61,6 +62,7 @@ class Intake(ABC):
         wake, save_soon: called when there is something to dispatch or to save.
         on_drop: called with start, stop and reason of every drop, under the lock; start is -1 for a record that was
             turned away.
+        crowded: some target has no place in the ring; after a kill it begins with what is there.
         lineage: run of the disk's state when the ring began: a disk of any other is not this ring's.
         pressed: memory is short: keep little in the ring.
     """
@@ -79,6 +81,7 @@ class Intake(ABC):
         self.on_drop: Callable[[int, int, str], None] = _nothing_of
         self.closed = False
         self.lineage = b""
+        self.crowded = False
         self.alert = True
         self.pressed = False
         self.large: Callable[[bytes, int], int] = _no_room
@@ -412,7 +415,10 @@ class Intake(ABC):
         blocks = self.stock.blocks
         head, offset = (blocks[0].start, blocks[0].first) if blocks else (self._open, self._open_first)
         self.ring.write_slot(
-            0, _encode(RingState(head, offset, self._open, self._open_first, self.clock.state, self.lineage))
+            0,
+            _encode(
+                RingState(head, offset, self._open, self._open_first, self.clock.state, self.lineage, self.crowded)
+            ),
         )
 
     def memory_bytes(self) -> int:

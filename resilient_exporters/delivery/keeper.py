@@ -201,6 +201,7 @@ class Keeper:
             if self._spool.exists:
                 self._spool.open()
                 self._attach(late=False)
+            self._spool.purge_aside()
             self.disk_bytes = self._spool.disk_bytes()
         except SpoolDamaged as error:
             self._rescue(error, late=False)
@@ -451,6 +452,7 @@ class Keeper:
             if missing:
                 log.error("%d blocks could not be read any more", len(missing))
             self._save = True
+            self._spool.purge_aside()
         except (SpoolUnavailable, OSError) as failure:
             self._fails(SpoolUnavailable(str(failure)))
 

@@ -213,6 +213,9 @@ class Queue(Intake):
             slot = min(set(range(1, SLOTS)) - set(self._slots.values()), default=None)
         if slot is not None:
             self._slots[cursor.identity] = slot
+        elif cursor.identity not in self._slots and not self.crowded:
+            self.crowded = True
+            self.keep_ring()
         self.keep_cursor(cursor)
 
     def join(self, identity: str) -> Cursor:
@@ -265,7 +268,9 @@ class Queue(Intake):
                 for first, end in list(on_disk.gaps(start, stop)):
                     log.error("memory was damaged: records %d to %d are lost", first, end - 1)
                     self.drop(first, end, "corrupt")
-            if self.cursors or not (self.stock.index or self.stock.blocks):
+            if self.ownerless is not None:
+                log.warning("more targets than places in memory: what waits may be delivered to some of them again")
+            elif self.cursors or not (self.stock.index or self.stock.blocks):
                 self._free(0, self.following)
             else:
                 # The cursors are gone, the records are not: whoever joins now begins with them.

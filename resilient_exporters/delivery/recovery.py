@@ -74,6 +74,7 @@ def take_over(queue: Queue) -> None:
         if ring.base <= kept.head <= ring.end and ring.base <= kept.sealed <= ring.end:
             frames = ring.frames(kept.head, kept.offset, (kept.sealed, kept.following))
         queue.lineage = kept.lineage
+        queue.ownerless = kept.offset if kept.crowded else None
         _rebuild(queue, kept, frames)
 
 

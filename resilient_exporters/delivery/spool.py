@@ -255,6 +255,16 @@ class Spool:
         # Of diskcache's own connection: a second one would be a writer behind its back.
         return int(self._cache._con.execute(f"PRAGMA {name}").fetchone()[0])
 
+    def purge_aside(self) -> None:
+        """Remove the oldest databases that were set aside, where they take more than a quarter of the bound."""
+        for path in sorted(self.directory.glob("damaged-*.db")):
+            others = list(self.directory.glob("damaged-*"))
+            if sum(_blocks(other) for other in others) <= self.max_disk // 4:
+                return
+            log.warning("%s takes the room of what waits: removed, what was readable in it was taken over", path)
+            for part in self.directory.glob(f"{path.name}*"):
+                part.unlink()
+
     def set_aside(self) -> Path:
         """Rename a damaged database and return its new path; the next ``open`` makes a fresh one."""
         if self._cache is not None:

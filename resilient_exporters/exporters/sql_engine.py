@@ -93,6 +93,7 @@ class Database:
             elif self._pid != os.getpid():  # a forked child must not talk on its parent's connections
                 self._left += self._idle
                 self._idle = []
+                self._busy = {}
                 self._engine.dispose(close=False)
             self._pid = os.getpid()
             return self._engine
@@ -182,7 +183,7 @@ class Database:
         A link can swallow everything and yet keep the connection open, and psycopg knows no time-out. The thread gets
         an error and ends, and the server learns that nobody is there and rolls back.
         """
-        if not self._busy:
+        if not self._busy or self._pid != os.getpid():  # a forked child must leave its parent's connections alone
             return
         now = time.monotonic()
         with self._lock:

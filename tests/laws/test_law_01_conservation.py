@@ -44,7 +44,7 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(
     operations=OPERATIONS,
     policy=st.sampled_from(["drop_oldest", "drop_newest", "raise"]),
@@ -187,7 +187,7 @@ while True:
 def test_the_counters_add_up_after_any_kill(tmp_path: Path) -> None:
     # Given / When: killed again and again, amid deliveries, drops and dead letters
     accepted = 0
-    for _ in range(8):
+    for _ in range(6):
         child = start(PROGRAM, tmp_path / "queue")
         assert child.stdout is not None
         line = child.stdout.readline()

@@ -18,7 +18,7 @@ def du(directory: Path) -> int:
 
 
 @pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest", "raise"])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_bounds_hold_while_records_of_all_sizes_come(policy: str, seed: int) -> None:
     # Given
     dice = random.Random(seed)
@@ -40,7 +40,7 @@ def test_bounds_hold_while_records_of_all_sizes_come(policy: str, seed: int) -> 
 
         # Then
         assert exporter.stats().memory_bytes <= memory
-        if dice.random() < 0.02:
+        if dice.random() < 0.01:
             exporter.save(0.05)  # a full disk is asked again only once in a while
             most = max(most, du(exporter.directory))
     assert most <= disk

@@ -271,7 +271,6 @@ def test_a_queue_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     assert after == before
 
 
-@pytest.mark.xfail(strict=True, reason="BUG 23: it is set aside as damaged")
 def test_a_ring_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     # Given: all that waits is in memory
     place = tmp_path / "queue"

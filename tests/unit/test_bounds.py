@@ -195,6 +195,38 @@ def test_disk_keeps_its_bound_as_du_shows_it() -> None:
     assert got == list(range(4000 - len(got), 4000))
 
 
+@pytest.mark.xfail(strict=True, reason="BUG 27: what is on disk is read only when the disk is tried again")
+@pytest.mark.parametrize("policy", ["block", "drop_newest", "raise"])
+def test_a_full_disk_does_not_hold_up_the_drain(policy: str) -> None:
+    # Given: memory and disk at their bounds, as told by five tries of the disk (1, 2, 4, … s apart)
+    noise = random.Random(6)
+    clock = FakeClock()
+    exporter = Target(
+        ConnectionError("down"), retry=10**6, max_memory="200 kB", max_disk="1 MB", on_full=policy, full_timeout=0, clock=clock
+    )  # fmt: skip
+    tuple(exporter.send("first"))
+    for _ in range(5):
+        for _ in range(100_000):
+            try:
+                if exporter.send(noise.randbytes(1000)).id is None:
+                    break
+            except QueueFullError:
+                break
+            exporter.save(0)
+        clock.advance(20)
+    waiting = exporter.stats().pending
+    assert exporter.stats().disk_trouble
+
+    # When: the link is back, and no time passes
+    exporter.answer = None
+    ended = threading.Event()
+    threading.Thread(target=lambda: (exporter.flush(None), ended.set()), daemon=True).start()
+
+    # Then
+    assert ended.wait(5)
+    assert balanced(exporter).targets["target"].delivered == waiting
+
+
 def test_a_record_larger_than_a_quarter_of_memory_goes_to_disk() -> None:
     # Given
     exporter = Target(max_memory="128 kB")
@@ -281,7 +313,6 @@ def test_what_is_too_old_is_dropped_though_younger_ones_follow(loss_window: floa
     assert exporter.stats().targets["target"].dropped["age"] >= 5
 
 
-@pytest.mark.xfail(strict=True, reason="BUG 26: the first look is followed by one a minute later")
 def test_a_short_max_age_is_kept_in_time() -> None:
     # Given: a queue that has been open for a moment
     dropped = threading.Event()

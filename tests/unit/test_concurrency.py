@@ -77,10 +77,7 @@ def test_many_senders_to_a_pool_with_a_flaky_member() -> None:
     balanced(pool)
 
 
-@pytest.mark.parametrize(
-    "loss_window",
-    [pytest.param(0.0, marks=pytest.mark.xfail(strict=False, reason="BUG 25: saved, and joined before the waiter looks")), 0.01],
-)
+@pytest.mark.parametrize("loss_window", [0.0, 0.01])
 def test_many_senders_with_saving(loss_window: float) -> None:
     # Given
     exporter = Target(ConnectionError("down"), retry=3600, loss_window=loss_window, name="saved")

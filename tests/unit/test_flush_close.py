@@ -62,7 +62,6 @@ def test_flush_probes_a_target_that_waits_or_is_held_at_once() -> None:
         assert exporter.taken == numbers(1)
 
 
-@pytest.mark.xfail(strict=True, reason="BUG 24: the poke came before the failure")
 def test_flush_ends_if_the_attempt_in_flight_fails() -> None:
     # Given
     exporter = Target(ConnectionError("down"), retry=3600)

@@ -460,9 +460,6 @@ def test_closing_a_database_that_fails_is_logged(place: Place, caplog: pytest.Lo
     keeper._spool.close()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="what is set aside counts against max_disk for ever: all rows are dropped (report)"
-)
 def test_a_large_database_set_aside_does_not_cost_the_rows(place: Place) -> None:
     # Given a damaged database that was set aside, as large as max_disk
     place.max_disk = 1 << 20

@@ -820,7 +820,6 @@ def test_every_flipped_bit_of_the_header_loses_nothing(path: Path) -> None:
         again.ring.close(keep=True)
 
 
-@pytest.mark.xfail(strict=True, reason="Queue gives slots in the ring to 32 targets only; the others forget (report)")
 def test_more_targets_than_slots_survive_a_kill(path: Path) -> None:
     # Given a pool of 40 targets, none of which is reached
     queue = make_queue(path)
