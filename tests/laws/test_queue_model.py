@@ -74,8 +74,10 @@ class QueueMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "queue"):
             return
-        self.drain()
-        shutil.rmtree(self.folder)
+        try:
+            self.drain()
+        finally:
+            shutil.rmtree(self.folder)
 
     # -- a process begins and ends -----------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import psycopg
 
 from resilient_exporters.errors import DataTypeError, InvalidConfigError, MissingConfigError
 from resilient_exporters.exporters.postgresql import PostgreSQLExporter
@@ -124,7 +125,7 @@ class TestSession:
 
 
 def codec(kind: Any, *, nullable: bool = True, strict: bool = True) -> PostgreSQLCodec:
-    return PostgreSQLCodec(sa.Column("c", kind, nullable=nullable), postgresql.dialect(), "null", strict)
+    return PostgreSQLCodec(sa.Column("c", kind, nullable=nullable), psycopg.dialect(), "null", strict)
 
 
 class TestWhatFits:
