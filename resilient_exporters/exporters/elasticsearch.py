@@ -136,7 +136,7 @@ class ElasticsearchExporter(Exporter):
         if options.get("concurrency") is None and (op_type == "index" or on_duplicate == "replace") and id != "server":
             options["concurrency"] = 1
         super().__init__(**options)
-        self._checks = self._index is None  # the fast way of `send`, unless it has something to look at
+        self.checks = self._index is None  # the fast way of `send`, unless it has something to look at
 
     @classmethod
     def from_url(cls, parsed: ParsedURL, options: dict[str, Any]) -> ElasticsearchExporter:

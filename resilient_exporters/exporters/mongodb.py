@@ -159,7 +159,7 @@ class MongoDBExporter(Exporter):
         super().__init__(timeout=timeout, **options)
         self._writer = Writer(on_duplicate, self.address())
         # Looking at each record costs a part of `send`, and there is nothing to see where both names are known.
-        self._checks = self._db is None or self._collection is None
+        self.checks = self._db is None or self._collection is None
 
     @classmethod
     def from_url(cls, parsed: ParsedURL, options: dict[str, Any]) -> MongoDBExporter:
@@ -292,7 +292,7 @@ class MongoDBExporter(Exporter):
         for place, record in enumerate(batch):
             names = usual
             try:
-                if record.options or self._checks:
+                if record.options or self.checks:
                     if (missing := self._missing(record.options)) is not None:
                         raise DataTypeError(None, missing)
                     names = (record.options.get("db") or usual[0], record.options.get("collection") or usual[1])

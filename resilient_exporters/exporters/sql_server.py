@@ -19,7 +19,7 @@ class ServerExporter(SQLExporter):
 
     def _set_table(self, table: str | None) -> None:
         """Let `send` ask for a table where the exporter has none; else it need not look at records at all."""
-        self._checks = table is None
+        self.checks = table is None
 
     def check(self, data: Any, options: Mapping[str, Any]) -> None:  # noqa: ARG002 - the hook's arguments
         """Called only where the exporter has no table: then the record must name one.

@@ -90,7 +90,7 @@ class TestConstruction:
         exporter.close()
 
     def test_with_a_table_send_does_not_look(self) -> None:
-        assert PostgreSQLExporter(target_host="h", default_table="t")._checks is False
+        assert PostgreSQLExporter(target_host="h", default_table="t").checks is False
 
     def test_from_url(self) -> None:
         made = from_url("postgresql://u:p%40@h:6000/d?table=t&sslmode=disable&new_columns=ignore&timeout=5")
