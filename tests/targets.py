@@ -160,4 +160,3 @@ def balanced(exporter: Exporter | ExporterPool) -> Stats:
         assert target.accepted == settled + target.pending, f"{name}: {target}"
         assert min(target.accepted, target.delivered, target.dead, target.pending, *target.dropped.values()) >= 0, name
     return stats
-

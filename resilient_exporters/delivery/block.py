@@ -23,7 +23,7 @@ from types import ModuleType
 
 from resilient_exporters.delivery.frame import Frame, scan, walk
 
-__all__ = ["Block", "BlockDamaged", "Payload", "pack", "salvage", "unpack"]
+__all__ = ["Block", "BlockDamaged", "CodecMissing", "Payload", "pack", "salvage", "unpack"]
 
 log = logging.getLogger("resilient_exporters")
 
@@ -101,6 +101,10 @@ class Payload:
     data: bytes
     born: float
     last: float
+
+
+class CodecMissing(OSError):
+    """A row is compressed by something that is not installed here. It is not lost: it waits."""
 
 
 class BlockDamaged(ValueError):
@@ -186,6 +190,8 @@ def _decompress(codec: int, body: bytes, raw: int) -> bytes:
             return inflate.decompress(body, raw + 1)
         if codec == _ZSTD:
             return bytes(_zstd().ZstdDecompressor().decompress(body, max_output_size=raw))
+    except ModuleNotFoundError as error:
+        raise CodecMissing("what waits was written with zstandard: install the extra 'fast'") from error
     except Exception as error:
         raise BlockDamaged(f"the body does not decompress: {error}") from error
     raise BlockDamaged(f"unknown codec {codec}")

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import diskcache
 
-from resilient_exporters.delivery.block import BlockDamaged, Payload, salvage, unpack
+from resilient_exporters.delivery.block import BlockDamaged, CodecMissing, Payload, salvage, unpack
 from resilient_exporters.delivery.directory import sync_directory
 
 __all__ = ["STATE", "Spool", "SpoolDamaged", "SpoolUnavailable", "key_of", "rows", "span_of"]
@@ -188,6 +188,8 @@ class Spool:
             return None, b""
         try:
             return unpack(row), b""
+        except CodecMissing as error:
+            raise SpoolUnavailable(str(error)) from error
         except BlockDamaged as error:
             log.warning("block at offset %d in %s is damaged (%s)", key >> _COUNT_BITS, self.directory, error)
             return salvage(row), row

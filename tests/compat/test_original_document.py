@@ -16,9 +16,7 @@ def test_store_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
     from resilient_exporters import FileExporter
 
-    exporter = FileExporter(target_file="mydata.txt",
-                            max_lines=1000,
-                            keep_new_data=True)
+    exporter = FileExporter(target_file="mydata.txt", max_lines=1000, keep_new_data=True)
 
     mydata = ["value1", "value2"]
     exporter.send(mydata)
@@ -57,7 +55,7 @@ def test_store_in_a_file_as_a_program_that_just_ends(tmp_path: Path) -> None:
 
 def test_transform_before_sending() -> None:
     def transform(data: Any) -> Any:
-        data["metric"] = (data["metric"] / 2) * .5
+        data["metric"] = (data["metric"] / 2) * 0.5
         return data
 
     exporter = Target(transform=transform)
@@ -74,9 +72,7 @@ def test_transform_before_sending() -> None:
 def test_pools(tmp_path: Path) -> None:
     from resilient_exporters import ExporterPool, FileExporter
 
-    exporters = [
-      FileExporter(str(tmp_path / "one.txt")),
-      FileExporter(str(tmp_path / "two.txt"))]
+    exporters = [FileExporter(str(tmp_path / "one.txt")), FileExporter(str(tmp_path / "two.txt"))]
 
     pool = ExporterPool(exporters, use_memory=False)
 

@@ -29,6 +29,11 @@ from tests.programs import run
 from tests.targets import PATIENCE, FakeClock, Target, balanced, numbers
 
 
+def waits(event: threading.Event, seconds: float | None = None) -> None:
+    """Hang until someone lets go, or for ``seconds``."""
+    event.wait(seconds)
+
+
 class OldStyle(Exporter):
     """A subclass as the original's documentation says: it overrides ``send`` and returns an ``ExportResult``."""
 
@@ -334,7 +339,7 @@ def test_row_13_the_import_writes_nothing(tmp_path: Path) -> None:
 def test_row_14_the_import_needs_no_database_driver() -> None:
     run("""
         import sys
-        for name in ("psycopg", "psycopg2", "pymongo", "elasticsearch", "sqlalchemy", "orjson", "requests", "pymssql", "click", "rich"):
+        for name in "psycopg psycopg2 pymongo elasticsearch sqlalchemy orjson requests pymssql click rich".split():
             sys.modules[name] = None  # as if it were not installed
         import resilient_exporters
         from resilient_exporters import FileExporter, ExporterPool
@@ -719,7 +724,7 @@ def test_row_29_the_first_example_runs(tmp_path: Path) -> None:
 def test_row_30_the_timeout_is_kept() -> None:
     # Given
     stuck = threading.Event()
-    exporter = Target(lambda _: None if stuck.wait() else None, timeout=0.05, retry=3600)
+    exporter = Target(lambda _: waits(stuck), timeout=0.05, retry=3600)
 
     # When
     began = time.monotonic()

@@ -99,7 +99,8 @@ class ToDatabase(Unreliable):
         assert self._database is not None
         with self._database:
             self._database.executemany(
-                "INSERT OR IGNORE INTO got (id, seq) VALUES (?, ?)", [(record.id, record.data["seq"]) for record in batch]
+                "INSERT OR IGNORE INTO got (id, seq) VALUES (?, ?)",
+                [(record.id, record.data["seq"]) for record in batch],
             )
 
 

@@ -16,7 +16,9 @@ from tests.programs import PATIENCE, run, start
 SENDER = Path(__file__).parent / "sender.py"
 
 
-def killed(folder: Path, kills: int, target: str, ring: str = "file", loss_window: str = "1.0") -> list[tuple[int, float]]:
+def killed(
+    folder: Path, kills: int, target: str, ring: str = "file", loss_window: str = "1.0"
+) -> list[tuple[int, float]]:
     """Run the sender and kill it, ``kills`` times. Returns where it had got to, and when, at each kill."""
     dice = random.Random()
     moments: list[tuple[int, float]] = []
@@ -53,7 +55,9 @@ def accepted(folder: Path, moments: list[tuple[int, float]], window: float = 0.0
     found: set[int] = set()
     first = 0
     for following, killed_at in moments:
-        found.update(seq for seq in range(first, following) if 0 < journal.time(seq) < (killed_at - window if window else 1e18))
+        found.update(
+            seq for seq in range(first, following) if 0 < journal.time(seq) < (killed_at - window if window else 1e18)
+        )
         first = following
     return found
 
@@ -92,7 +96,9 @@ def test_kill_without_shared_memory_takes_the_window_at_most(tmp_path: Path) -> 
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize(("target", "loss_window"), [("database", "1.0"), ("list", "1.0"), ("database", "None"), ("list", "0.05")])
+@pytest.mark.parametrize(
+    ("target", "loss_window"), [("database", "1.0"), ("list", "1.0"), ("database", "None"), ("list", "0.05")]
+)
 def test_two_hundred_kills(tmp_path: Path, target: str, loss_window: str) -> None:
     check(tmp_path, 200, target, loss_window)
 

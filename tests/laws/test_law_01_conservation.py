@@ -44,7 +44,9 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 @given(
     operations=OPERATIONS,
     policy=st.sampled_from(["drop_oldest", "drop_newest", "raise"]),
@@ -52,7 +54,8 @@ OPERATIONS = st.lists(
     max_age=st.sampled_from([None, 60.0]),
     max_dead=st.sampled_from([0, 3, 1000]),
 )
-def test_nothing_leaves_without_a_counter(
+def test_nothing_leaves_without_a_counter(  # noqa: PLR0912 - a branch for each operation
+
     operations: list[tuple[str, Any]], policy: str, most: int | None, max_age: float | None, max_dead: int
 ) -> None:
     # Given
@@ -159,7 +162,8 @@ class Moody(Exporter):
     kind = "moody"
     healthy = False
     def __init__(self):
-        super().__init__(directory=Path(sys.argv[1]), max_memory="128 kB", max_disk="600 kB", max_records=2000, max_dead=50,
+        super().__init__(directory=Path(sys.argv[1]), max_memory="128 kB", max_disk="600 kB",
+                         max_records=2000, max_dead=50,
                          retry=0, batch_records=50, loss_window=0.02)
     def export(self, batch):
         if not self.healthy or random.random() < 0.4:

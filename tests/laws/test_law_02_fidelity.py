@@ -29,9 +29,10 @@ class Reading:
 
 
 VALUES: list[Any] = [
-    "", "text", "ümläut 🦀 \x00 \n", b"", b"\x00\xff" * 50, 0, -1, 2**31, -(2**63), 2**64 - 1, 2**64, -(2**200), 10**400,
-    0.0, -0.0, 1e308, 5e-324, 0.1, math.inf, -math.inf, True, False, None, [], {}, [1, [2, [3, {"a": [None]}]]],
-    {"a": {"b": {"c": 1}}}, {1: "int key", (1, 2): "tuple key", None: 1, True: 2, 2.5: 3},
+    "", "text", "ümläut 🦀 \x00 \n", b"", b"\x00\xff" * 50, 0, -1, 2**31, -(2**63), 2**64 - 1, 2**64, -(2**200),
+    10**400, 0.0, -0.0, 1e308, 5e-324, 0.1, math.inf, -math.inf, True, False, None, [], {},
+    [1, [2, [3, {"a": [None]}]]],
+    {"a": {"b": {"c": 1}}}, {1: "int key", (1, 2): "tuple key", None: 1, 2.5: 3}, {False: 0, True: 1},
     datetime(2024, 2, 29, 23, 59, 59, 999999), datetime(1, 1, 1), datetime(9999, 12, 31, tzinfo=timezone.utc),
     datetime(2040, 1, 1, 12, tzinfo=timezone(timedelta(hours=-3, minutes=-30))), date(1900, 1, 1), date(2100, 12, 31),
     time(1, 2, 3, 4), timedelta(days=-5, microseconds=1), timedelta(days=99999), Decimal("1.10"), Decimal("-1E+500"),

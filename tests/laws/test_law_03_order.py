@@ -22,14 +22,25 @@ class Picky:
 
     def __call__(self, batch: Batch) -> Any:
         return self.dice.choice(
-            [None, None, ConnectionError("cut"), RetryableError("busy"), Split() if len(batch) > 1 else None, TimeoutError("slow")]
+            [
+                None,
+                None,
+                ConnectionError("cut"),
+                RetryableError("busy"),
+                Split() if len(batch) > 1 else None,
+                TimeoutError("slow"),
+            ]
         )
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 @given(
     seed=st.integers(0, 10**6),
-    parts=st.lists(st.tuples(st.integers(0, 60), st.sampled_from(["go", "restart", "save", "step"])), min_size=1, max_size=8),
+    parts=st.lists(
+        st.tuples(st.integers(0, 60), st.sampled_from(["go", "restart", "save", "step"])), min_size=1, max_size=8
+    ),
     size=st.sampled_from([0, 300, 3000]),
 )
 def test_in_the_order_of_acceptance(seed: int, parts: list[tuple[int, str]], size: int) -> None:

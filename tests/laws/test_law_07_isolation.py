@@ -23,6 +23,11 @@ SICK: dict[str, Any] = {
 }
 
 
+def waits(event: threading.Event, seconds: float | None = None) -> None:
+    """Hang until someone lets go, or for ``seconds``."""
+    event.wait(seconds)
+
+
 @pytest.mark.parametrize("sickness", SICK)
 def test_the_healthy_one_gets_everything_in_order(sickness: str) -> None:
     # Given
@@ -69,7 +74,7 @@ def test_a_hanging_one_does_not_hold_up_the_others() -> None:
 def test_many_hanging_ones_do_not_use_up_the_workers() -> None:
     # Given
     stuck = threading.Event()
-    hanging = [Target(lambda _: None if stuck.wait() else None, name=f"stuck{n}", timeout=0.02) for n in range(5)]
+    hanging = [Target(lambda _: waits(stuck), name=f"stuck{n}", timeout=0.02) for n in range(5)]
     healthy = Target(name="healthy")
     pool = ExporterPool([*hanging, healthy], retry=0)
 
@@ -133,7 +138,12 @@ def test_transforms_of_members_do_not_meet() -> None:
             seen.append(dict(record.data))
             record.data["mutated"] = True
 
-    members = [Target(name="a", transform=spoil), Target(name="b", transform=fail), Target(mutate, name="c"), Target(name="d")]
+    members = [
+        Target(name="a", transform=spoil),
+        Target(name="b", transform=fail),
+        Target(mutate, name="c"),
+        Target(name="d"),
+    ]
     pool = ExporterPool(members)
 
     # When

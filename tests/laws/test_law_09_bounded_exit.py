@@ -13,6 +13,11 @@ from tests.programs import run
 from tests.targets import PATIENCE, Target, numbers
 
 
+def waits(event: threading.Event, seconds: float | None = None) -> None:
+    """Hang until someone lets go, or for ``seconds``."""
+    event.wait(seconds)
+
+
 @pytest.mark.parametrize("mood", ["down", "hangs", "slow"])
 @pytest.mark.parametrize("timeout", [0.0, 0.3])
 def test_close_ends_in_time_and_everything_is_there_at_the_next_start(mood: str, timeout: float) -> None:
@@ -20,8 +25,8 @@ def test_close_ends_in_time_and_everything_is_there_at_the_next_start(mood: str,
     gate = threading.Event()
     moods: dict[str, Any] = {
         "down": ConnectionError("down"),
-        "hangs": lambda _: None if gate.wait() else None,
-        "slow": lambda _: None if gate.wait(0.05) else None,
+        "hangs": lambda _: waits(gate),
+        "slow": lambda _: waits(gate, 0.05),
     }
     exporter = Target(moods[mood], name="exit", timeout=0, batch_records=10)
     receipts = [exporter.send(record) for record in numbers(1000)]

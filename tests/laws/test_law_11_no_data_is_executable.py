@@ -121,7 +121,9 @@ def test_what_is_written_holds_no_pickle(tmp_path: Path) -> None:
 def test_no_module_of_ours_unpickles_or_evaluates() -> None:
     # Given
     root = Path(resilient_exporters.__file__).parent
-    wrong = re.compile(r"^\s*(import pickle|from pickle|import (dill|shelve|marshal))|(?<![\w.])(eval|exec)\(", re.MULTILINE)
+    wrong = re.compile(
+        r"^\s*(import pickle|from pickle|import (dill|shelve|marshal))|(?<![\w.])(eval|exec)\(", re.MULTILINE
+    )
 
     # When / Then
     for module in (*root.glob("*.py"), *(root / "delivery").rglob("*.py"), *(root / "exporters").rglob("*.py")):
@@ -133,6 +135,7 @@ def test_a_ring_of_someone_else_is_not_trusted(tmp_path: Path) -> None:
     place = tmp_path / "queue"
     ring = ring_path(place)
     assert ring is not None
+    twin = ring.with_suffix(".twin")
     for kind in ("open to all", "link", "linked twice"):
         ring.unlink(missing_ok=True)
         elsewhere = tmp_path / f"elsewhere {kind}"
@@ -143,7 +146,6 @@ def test_a_ring_of_someone_else_is_not_trusted(tmp_path: Path) -> None:
         elif kind == "link":
             ring.symlink_to(elsewhere)
         else:
-            twin = ring.with_suffix(".twin")
             twin.touch(mode=0o600)
             os.link(twin, ring)
 
@@ -155,9 +157,8 @@ def test_a_ring_of_someone_else_is_not_trusted(tmp_path: Path) -> None:
         # Then
         assert exporter.taken == numbers(1)
         assert elsewhere.read_bytes() == b"precious"
-        if kind == "linked twice":
-            twin.unlink()
     ring.unlink(missing_ok=True)
+    twin.unlink()
 
 
 @pytest.mark.parametrize("damage", ["garbage", "empty", "truncated", "flipped"])

@@ -37,8 +37,10 @@ WRONG: list[tuple[str, Any]] = [
     ("loss_window", -0.1), ("loss_window", "a while"), ("max_records", 0), ("max_records", -5), ("max_records", 1.5),
     ("max_memory", "16 MX"), ("max_memory", -1), ("max_memory", 10), ("max_memory", None), ("max_memory", "big"),
     ("max_disk", "1 XB"), ("max_disk", 0), ("min_free_disk", "-1 MB"), ("min_free_disk", None),
-    ("max_age", 0), ("max_age", -1), ("max_age", "old"), ("on_full", "explode"), ("on_full", None), ("full_timeout", -1),
-    ("batch_records", 0), ("batch_records", 10**9), ("batch_records", "many"), ("batch_bytes", -1), ("batch_bytes", "x"),
+    ("max_age", 0), ("max_age", -1), ("max_age", "old"), ("on_full", "explode"), ("on_full", None),
+    ("full_timeout", -1),
+    ("batch_records", 0), ("batch_records", 10**9), ("batch_records", "many"),
+    ("batch_bytes", -1), ("batch_bytes", "x"),
     ("linger", -0.1), ("linger", None), ("concurrency", 0), ("concurrency", "lots"), ("concurrency", True),
     ("concurrency", 1.5), ("retry", "often"), ("retry", -1), ("drain", "sideways"), ("drain_rate", 0),
     ("drain_rate", "fast"), ("drain_rate", -1), ("max_dead", -1), ("max_dead", "x"), ("listeners", 5),
@@ -85,7 +87,9 @@ def test_two_names_of_one_option() -> None:
         Target(use_memory=True, loss_window=2)
 
 
-@pytest.mark.parametrize("data", [None, [], [None], [[1]], [[]], {1, 2}, frozenset(), [{1}], object(), {"a": object()}, lambda: 1])
+@pytest.mark.parametrize(
+    "data", [None, [], [None], [[1]], [[]], {1, 2}, frozenset(), [{1}], object(), {"a": object()}, lambda: 1]
+)
 def test_what_is_no_record_is_refused_at_once(data: Any) -> None:
     exporter = Target()
     with pytest.raises(EncodingError):
@@ -149,7 +153,7 @@ def test_a_transform_that_raises_keeps_its_cause() -> None:
     def transform(_: Any) -> Any:
         raise KeyError("metric")
 
-    with pytest.raises(TransformError, match="KeyError.*metric") as caught:
+    with pytest.raises(TransformError, match=r"KeyError.*metric") as caught:
         Target(transform=transform).send({"n": 0})
     assert isinstance(caught.value.__cause__, KeyError)
 

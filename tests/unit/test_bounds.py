@@ -64,7 +64,7 @@ def test_raise_says_what_to_do() -> None:
     exporter.send(numbers(3))
 
     # When / Then
-    with pytest.raises(QueueFullError, match="3 records wait.*max_records"):
+    with pytest.raises(QueueFullError, match=r"3 records wait.*max_records"):
         exporter.send({"n": 3})
     assert balanced(exporter).accepted == 3
     exporter.answer = None
@@ -105,7 +105,7 @@ def test_block_gives_up_after_full_timeout() -> None:
 
     # When
     began = time.monotonic()
-    with pytest.raises(QueueFullError, match="waited 0.05 s"):
+    with pytest.raises(QueueFullError, match=r"waited 0\.05 s"):
         exporter.send({"n": 1})
 
     # Then
@@ -186,6 +186,7 @@ def test_disk_keeps_its_bound_as_du_shows_it() -> None:
 
     # Then
     assert most <= 1_000_000
+    exporter.save(PATIENCE)  # else saving what is only in memory drops more while the rest is delivered
     target = balanced(exporter).targets["target"]
     assert target.dropped["overflow"] + target.pending == 4001
     assert target.pending > 100
@@ -202,7 +203,8 @@ def test_a_full_disk_does_not_hold_up_the_drain(policy: str) -> None:
     noise = random.Random(6)
     clock = FakeClock()
     exporter = Target(
-        ConnectionError("down"), retry=10**6, max_memory="200 kB", max_disk="1 MB", on_full=policy, full_timeout=0, clock=clock
+        ConnectionError("down"), retry=10**6, max_memory="200 kB", max_disk="1 MB", on_full=policy,
+        full_timeout=0, clock=clock,
     )  # fmt: skip
     tuple(exporter.send("first"))
     for _ in range(5):
@@ -219,11 +221,12 @@ def test_a_full_disk_does_not_hold_up_the_drain(policy: str) -> None:
 
     # When: the link is back, and no time passes
     exporter.answer = None
-    ended = threading.Event()
-    threading.Thread(target=lambda: (exporter.flush(None), ended.set()), daemon=True).start()
+    thread = threading.Thread(target=exporter.flush, daemon=True)
+    thread.start()
 
     # Then
-    assert ended.wait(5)
+    thread.join(5)
+    assert not thread.is_alive()
     assert balanced(exporter).targets["target"].delivered == waiting
 
 

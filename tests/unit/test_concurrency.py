@@ -164,9 +164,9 @@ def test_closing_while_others_send_loses_nothing_that_was_accepted() -> None:
     assert report.lost == 0
     later = Target(name="closing")
     assert later.flush(PATIENCE).complete
-    for thread in range(4):
-        got = [record["n"] for record in [*exporter.taken, *later.taken] if record["thread"] == thread]
-        assert got == accepted[thread]
+    for number in range(4):
+        got = [record["n"] for record in [*exporter.taken, *later.taken] if record["thread"] == number]
+        assert got == accepted[number]
 
 
 def test_members_join_while_others_send() -> None:

@@ -152,7 +152,10 @@ def test_a_record_refused_by_two_targets_is_two_letters() -> None:
     [receipt] = refused(pool, 1)
 
     # Then
-    assert sorted((letter.id, letter.target) for letter in pool.dead_letters()) == [(receipt.id, "a"), (receipt.id, "b")]
+    assert sorted((letter.id, letter.target) for letter in pool.dead_letters()) == [
+        (receipt.id, "a"),
+        (receipt.id, "b"),
+    ]
     a.answer = None
     assert pool.replay() == 2
     assert pool.flush(PATIENCE).complete

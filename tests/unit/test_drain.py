@@ -10,6 +10,11 @@ import pytest
 from tests.targets import PATIENCE, FakeClock, Target, numbers, until
 
 
+def takes(turn: threading.Semaphore) -> None:
+    """Wait for one's turn."""
+    assert turn.acquire(timeout=PATIENCE)
+
+
 def backlog(**options: Any) -> Target:
     """An exporter with the records 0 to 9 waiting, its target just back."""
     exporter = Target(ConnectionError("down"), retry=10**6, batch_records=2, **options)
@@ -45,7 +50,7 @@ def test_balanced_sends_fresh_ones_first_and_the_backlog_in_the_rest() -> None:
     # Given: back again, and in the middle of the backlog
     exporter = backlog(drain="balanced")
     turn = threading.Semaphore(0)
-    exporter.answer = lambda _: None if turn.acquire(timeout=PATIENCE) else None
+    exporter.answer = lambda _: takes(turn)
     exporter.inside = threading.Semaphore(0)
     engine = exporter._open()
     engine.targets[0].breaker.poke()
@@ -78,13 +83,13 @@ def test_drain_rate_in_records() -> None:
 
     # Then: 0.2 s for each batch
     assert exporter.taken == numbers(2)
-    for until in (4, 6, 8):
-        assert not receipts[until - 1].done()
+    for upto in (4, 6, 8):
+        assert not receipts[upto - 1].done()
         clock.advance(0.19)
-        assert not receipts[until - 1].done()
+        assert not receipts[upto - 1].done()
         clock.advance(0.02)
-        assert receipts[until - 1].result(None).successful
-        assert exporter.taken == numbers(until)
+        assert receipts[upto - 1].result(None).successful
+        assert exporter.taken == numbers(upto)
 
 
 def test_drain_rate_in_bytes() -> None:
@@ -139,7 +144,13 @@ def test_waits_grow_and_a_servers_wish_counts() -> None:
 @pytest.mark.parametrize("drain", ["fifo", "newest_first", "balanced"])
 def test_every_order_delivers_each_once_through_disk_and_restart(drain: str) -> None:
     # Given
-    options: dict[str, Any] = {"drain": drain, "name": "order", "max_memory": "128 kB", "batch_records": 20, "on_full": "block"}
+    options: dict[str, Any] = {
+        "drain": drain,
+        "name": "order",
+        "max_memory": "128 kB",
+        "batch_records": 20,
+        "on_full": "block",
+    }
     exporter = Target(ConnectionError("down"), retry=3600, **options)
     for n in range(1000):
         exporter.send({"n": n, "pad": "x" * 500})

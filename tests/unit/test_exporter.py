@@ -91,7 +91,19 @@ def test_the_record_is_copied_at_once() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    ["text", b"bytes", 7, 2.5, True, ("a", 1), {"when": datetime(2024, 1, 2, 3, 4, 5, 6, timezone.utc)}, {}, "", b"", {1: {2: 3}}],
+    [
+        "text",
+        b"bytes",
+        7,
+        2.5,
+        True,
+        ("a", 1),
+        {"when": datetime(2024, 1, 2, 3, 4, 5, 6, timezone.utc)},
+        {},
+        "",
+        b"",
+        {1: {2: 3}},
+    ],
 )
 def test_one_record_of_any_kind(data: Any) -> None:
     # Given
@@ -407,7 +419,11 @@ def test_redelivered_says_whether_the_target_may_have_it() -> None:
     later.send({"n": 3}).result(PATIENCE)
 
     # Then
-    assert [(batch[0].data["n"], batch.redelivered) for batch in exporter.seen[:3]] == [(0, False), (0, True), (1, False)]
+    assert [(batch[0].data["n"], batch.redelivered) for batch in exporter.seen[:3]] == [
+        (0, False),
+        (0, True),
+        (1, False),
+    ]
     assert [(batch[0].data["n"], batch.redelivered) for batch in later.seen] == [(2, True), (3, False)]
 
 

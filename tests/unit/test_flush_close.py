@@ -321,7 +321,13 @@ def test_after_close_nothing_is_taken_any_more() -> None:
     exporter.close()
 
     # When / Then
-    for call in (lambda: exporter.send({"n": 1}), lambda: exporter.send([{"n": 1}]), exporter.flush, exporter.save, exporter.replay):
+    for call in (
+        lambda: exporter.send({"n": 1}),
+        lambda: exporter.send([{"n": 1}]),
+        exporter.flush,
+        exporter.save,
+        exporter.replay,
+    ):
         with pytest.raises(ClosedError, match="closed"):
             call()
     assert exporter.stats().accepted == 1

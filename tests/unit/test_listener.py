@@ -129,7 +129,7 @@ def test_trouble_with_the_disk_is_told() -> None:
     exporter.send([noise.randbytes(1000) for _ in range(300)])
     assert not exporter.save(PATIENCE)
 
-    # Then: once
+    # Then: it was told once
     assert len(diary.of("disk")) == 1
     assert "min_free_disk" in diary.of("disk")[0][1]
 

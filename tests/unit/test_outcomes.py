@@ -30,6 +30,11 @@ from resilient_exporters import (
 from tests.targets import PATIENCE, FakeClock, Target, balanced, numbers, until
 
 
+def waits(event: threading.Event) -> None:
+    """Hang until someone lets go."""
+    event.wait()
+
+
 def in_one_batch(exporter: Target, records: list[Any]) -> Any:
     """Send records so that they are given to the target as one batch, behind one that is delivered alone."""
     exporter.gate.clear()
@@ -133,7 +138,14 @@ def test_a_record_too_large_alone_is_a_dead_letter() -> None:
 
 def test_one_outcome_for_each_record() -> None:
     # Given
-    answers = {0: None, 1: Delivered("id-1"), 2: Reject("too old"), 3: Full("no room"), 4: RejectedError("by class"), 5: None}
+    answers = {
+        0: None,
+        1: Delivered("id-1"),
+        2: Reject("too old"),
+        3: Full("no room"),
+        4: RejectedError("by class"),
+        5: None,
+    }
     exporter = Target(lambda batch: [answers[record.data["n"]] for record in batch])
 
     # When
@@ -232,7 +244,12 @@ def test_poison_does_not_stop_those_behind_it() -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [Hold("wrong password"), HoldError("wrong password"), MissingConfigError("wrong password"), InvalidConfigError("wrong password")],
+    [
+        Hold("wrong password"),
+        HoldError("wrong password"),
+        MissingConfigError("wrong password"),
+        InvalidConfigError("wrong password"),
+    ],
 )
 def test_hold_waits_for_someone_and_loses_nothing(answer: Any) -> None:
     # Given
@@ -249,7 +266,7 @@ def test_hold_waits_for_someone_and_loses_nothing(answer: Any) -> None:
     clock.advance(59)
     assert len(exporter.batches) == 1
 
-    # When: mended
+    # When: someone mends it
     exporter.answer = None
     clock.advance(2)
 
@@ -258,7 +275,9 @@ def test_hold_waits_for_someone_and_loses_nothing(answer: Any) -> None:
     assert exporter.taken == numbers(3)
 
 
-@pytest.mark.parametrize("answer", [OSError("no route"), ConnectionError("refused"), TimeoutError("slow"), RetryableError("429"), Retry()])
+@pytest.mark.parametrize(
+    "answer", [OSError("no route"), ConnectionError("refused"), TimeoutError("slow"), RetryableError("429"), Retry()]
+)
 def test_an_outage_waits_and_goes_on_where_it_stood(answer: Any) -> None:
     # Given
     exporter = Target(answer, retry=3600)
@@ -316,7 +335,7 @@ def test_the_policys_stop_makes_dead_letters() -> None:
 def test_an_answer_that_is_none_is_unclear(answer: Any) -> None:
     # Given: two records
     exporter = Target(retry=3600)
-    exporter.export = lambda _: answer  # type: ignore[method-assign]
+    exporter.export = lambda _: answer  # type: ignore[method-assign,assignment]
 
     # When
     receipt = exporter.send(numbers(2))
@@ -375,7 +394,7 @@ def test_a_call_that_hangs_is_abandoned_and_counted() -> None:
 def test_hanging_calls_are_bounded_in_number() -> None:
     # Given
     stuck = threading.Event()
-    exporter = Target(lambda _: None if stuck.wait() else None, timeout=0.02)
+    exporter = Target(lambda _: waits(stuck), timeout=0.02)
     threads = threading.active_count()
 
     # When: it hangs, and hangs

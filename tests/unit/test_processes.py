@@ -193,7 +193,8 @@ def test_exceptions_from_signal_handlers_at_any_place_of_send(tmp_path: Path) ->
                 raise Stop
             frame = frame.f_back
 
-    e = ToFile(place / "target", max_memory="128 kB", max_disk="4 MB", on_full="block", batch_records=50, loss_window=0.05)
+    e = ToFile(place / "target", max_memory="128 kB", max_disk="4 MB", on_full="block",
+               batch_records=50, loss_window=0.05)
     e.send("first").result(20)
     signal.signal(signal.SIGALRM, handler)
     signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
@@ -399,7 +400,9 @@ def test_multiprocessing(tmp_path: Path, method: str) -> None:
 
 # -- two that want the same queue ----------------------------------------------------------------------------------
 
-HOLDER = HEAD + """
+HOLDER = (
+    HEAD
+    + """
     e = ToFile(place / "target", down=True, **({"directory": place / "queue"} if sys.argv[2:] else {}))
     for n in range(10):
         e.send(f"{os.getpid()} {n}")
@@ -407,6 +410,7 @@ HOLDER = HEAD + """
     sys.stdin.readline()
     os._exit(0)
 """
+)
 
 
 def held(process: subprocess.Popen[str]) -> Path:
@@ -426,7 +430,7 @@ def test_a_given_directory_has_one_holder_who_is_named(tmp_path: Path) -> None:
         exporter.send({"n": 0})
     assert str(place) in str(caught.value)
 
-    # When: it is gone
+    # When: the holder ends
     holder.communicate("\n", timeout=PATIENCE)
 
     # Then: it is ours, with what waits in it

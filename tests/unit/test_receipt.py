@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import threading
 import time
 from collections.abc import Callable
@@ -40,7 +41,7 @@ def test_result_gives_up_after_its_timeout_and_the_record_still_waits() -> None:
 
     # Then
     assert str(receipt.id) in str(caught.value)
-    assert isinstance(caught.value, __builtins__["TimeoutError"] if isinstance(__builtins__, dict) else __builtins__.TimeoutError)
+    assert isinstance(caught.value, builtins.TimeoutError)
     exporter.answer = None
     exporter.flush(PATIENCE)
     assert receipt.result(0) == ExportResult(None, True)
@@ -199,7 +200,7 @@ def test_awaiting_does_not_stop_the_loop() -> None:
     exporter.gate.clear()
 
     async def waits(receipt: object) -> ExportResult:
-        return await receipt  # type: ignore[misc,no-any-return]
+        return await receipt  # type: ignore[misc]
 
     async def main() -> ExportResult:
         task = asyncio.ensure_future(waits(exporter.send({"n": 0})))
