@@ -229,9 +229,12 @@ class Keeper:
             self._guarded = now
             self._guard.look()
             self.queue.pressed = self._guard.memory_low
-        if self._retry_at is not None and now < self._retry_at and not self._stopping:
-            return self._retry_at - now
+        waits = self._retry_at is not None and now < self._retry_at and not self._stopping
+        if waits and self._blind:
+            return self._retry_at - now  # type: ignore[operator] # it waits, so there is a time
         try:
+            if waits:
+                return self._serve_full(now)
             if self._blind:
                 self._spool.open()
                 self._attach(late=True)
@@ -251,6 +254,18 @@ class Keeper:
             return self._retry_wait
         self._works()
         return again
+
+    def _serve_full(self, now: float) -> float:
+        """While a save waits to be tried again: what is on disk is read all the same, and what is settled goes."""
+        assert self._retry_at is not None  # noqa: S101 - the caller has looked
+        self._load()
+        freed = bool(self.queue.stock.freed)
+        again = self._tidy(now)
+        if freed and not self.queue.stock.freed:
+            self._retry_at, self._save = None, True  # there is room again, perhaps
+            return 0.0
+        left = self._retry_at - now
+        return left if again is None else min(left, again)
 
     def _fails(self, error: SpoolUnavailable) -> None:
         now = self._clock.now()

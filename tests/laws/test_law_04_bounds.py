@@ -17,11 +17,8 @@ def du(directory: Path) -> int:
     return sum(entry.stat().st_blocks * 512 for entry in directory.rglob("*") if entry.is_file())
 
 
-SLOW_DRAIN = pytest.mark.xfail(strict=False, reason="BUG 27: what is on disk is read only when the disk is tried again")
-
-
 @pytest.mark.parametrize(
-    "policy", ["drop_oldest", pytest.param("drop_newest", marks=SLOW_DRAIN), pytest.param("raise", marks=SLOW_DRAIN)]
+    "policy", ["drop_oldest", "drop_newest", "raise"]
 )
 @pytest.mark.parametrize("seed", range(2))
 def test_bounds_hold_while_records_of_all_sizes_come(policy: str, seed: int) -> None:
