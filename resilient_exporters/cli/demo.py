@@ -273,4 +273,3 @@ class _Story:
         each = written / max(1, accepted)
         self._console.print(f"written to disk  {size(written)} by the queue, {each:.1f} bytes a reading")
         return bool(accepted) and all(account.good for account in accounts)
-

@@ -288,9 +288,7 @@ def replay(directory: Path, ids: tuple[str, ...], target: str | None) -> None:
 @click.option("--pending", is_flag=True, help="Waiting records (of all targets, or of --target).")
 @click.option("--dead", "letters", is_flag=True, help="Dead letters (of all targets, or of --target).")
 @_yes
-def discard(
-    directory: Path, ids: tuple[str, ...], target: str | None, pending: bool, letters: bool, yes: bool
-) -> None:
+def discard(directory: Path, ids: tuple[str, ...], target: str | None, pending: bool, letters: bool, yes: bool) -> None:
     """Throw away dead letters (by ID, or --dead) or waiting records (--pending). It cannot be undone.
 
     What is thrown away counts as dropped, with the reason "discarded".

@@ -47,12 +47,14 @@ def test_to_elasticsearch(own_server: OwnServer) -> None:  # noqa: F811 - a fixt
 
     from resilient_exporters import ElasticSearchExporter
 
-    exporter = ElasticSearchExporter(target_ip="localhost",
-                                     target_port=gate.port,
-                                     default_index="my_index",
-                                     use_ssl=True,
-                                     ssl_certfile=str(gate.certificate),
-                                     sniff_on_start=True)
+    exporter = ElasticSearchExporter(
+        target_ip="localhost",
+        target_port=gate.port,
+        default_index="my_index",
+        use_ssl=True,
+        ssl_certfile=str(gate.certificate),
+        sniff_on_start=True,
+    )
 
     mydata = {"field1": "value1"}
     exporter.send(mydata)
@@ -71,11 +73,9 @@ def test_as_written_to_the_letter() -> None:
 
     from resilient_exporters import ElasticSearchExporter
 
-    exporter = ElasticSearchExporter(target_ip="127.0.0.1",
-                                     default_index="my_index",
-                                     use_ssl=True,
-                                     ssl_certfile="/path/to/file",
-                                     sniff_on_start=True)
+    exporter = ElasticSearchExporter(
+        target_ip="127.0.0.1", default_index="my_index", use_ssl=True, ssl_certfile="/path/to/file", sniff_on_start=True
+    )
 
     mydata = {"field1": "value1"}
     receipt = exporter.send(mydata)
@@ -104,14 +104,13 @@ def test_pools(own_server: OwnServer, tmp_path: Path, monkeypatch: pytest.Monkey
     from resilient_exporters import ElasticSearchExporter, ExporterPool, MongoDBExporter
 
     exporters = [
-      MongoDBExporter(target_ip="127.0.0.1",
-                      target_port=mongo_port,
-                      default_db="my_db",
-                      default_collection="my_collection"),
-      ElasticSearchExporter(cloud_id=cloud_id,
-                            api_key="api key",
-                            default_index="my_index",
-                            ssl_ca_certs=str(certificate))]  # which a cloud's own does not need
+        MongoDBExporter(
+            target_ip="127.0.0.1", target_port=mongo_port, default_db="my_db", default_collection="my_collection"
+        ),
+        ElasticSearchExporter(
+            cloud_id=cloud_id, api_key="api key", default_index="my_index", ssl_ca_certs=str(certificate)
+        ),
+    ]  # which a cloud's own does not need
 
     pool = ExporterPool(exporters, use_memory=False)
 
@@ -141,10 +140,7 @@ def test_pools_as_written_to_the_letter() -> None:
 
     from resilient_exporters import ElasticSearchExporter, ExporterPool
 
-    exporters = [
-      ElasticSearchExporter(cloud_id="cloud id",
-                            api_key="api key",
-                            default_index="my_index")]
+    exporters = [ElasticSearchExporter(cloud_id="cloud id", api_key="api key", default_index="my_index")]
 
     pool = ExporterPool(exporters, use_memory=False)
 

@@ -47,12 +47,14 @@ def test_to_mongodb(late: Any) -> None:
 
     from resilient_exporters import MongoDBExporter
 
-    exporter = MongoDBExporter(target_ip="127.0.0.1",
-                               target_port=port,
-                               username="username",
-                               password="password",
-                               default_db="my_db",
-                               default_collection="my_collection")
+    exporter = MongoDBExporter(
+        target_ip="127.0.0.1",
+        target_port=port,
+        username="username",
+        password="password",
+        default_db="my_db",
+        default_collection="my_collection",
+    )
 
     mydata = {"field1": "value1"}
     exporter.send(mydata)
@@ -72,14 +74,16 @@ def test_transform_data_before_sending(late: Any) -> None:
     from resilient_exporters import MongoDBExporter
 
     def transform(data):
-      data["metric"] = (data["metric"] / 2) * .5
-      return data
+        data["metric"] = (data["metric"] / 2) * 0.5
+        return data
 
-    exporter = MongoDBExporter(target_ip="127.0.0.1",
-                               target_port=port,
-                               default_db="my_db",
-                               default_collection="my_collection",
-                               transform=transform)
+    exporter = MongoDBExporter(
+        target_ip="127.0.0.1",
+        target_port=port,
+        default_db="my_db",
+        default_collection="my_collection",
+        transform=transform,
+    )
 
     mydata = {"metric": 2}
     exporter.send(mydata)
@@ -100,13 +104,11 @@ def test_multiple_distant_targets(late: Any) -> None:
     from resilient_exporters import MongoDBExporter, ElasticSearchExporter  # isort: skip # as written
 
     exporters = [
-      MongoDBExporter(target_ip="127.0.0.1",
-                      target_port=port,
-                      default_db="my_db",
-                      default_collection="my_collection"),
-      ElasticSearchExporter(cloud_id="cloud id",
-                            api_key="api key",
-                            default_index="my_index")]
+        MongoDBExporter(
+            target_ip="127.0.0.1", target_port=port, default_db="my_db", default_collection="my_collection"
+        ),
+        ElasticSearchExporter(cloud_id="cloud id", api_key="api key", default_index="my_index"),
+    ]
 
     pool = ExporterPool(exporters, use_memory=False)
 

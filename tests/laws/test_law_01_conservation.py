@@ -55,7 +55,6 @@ OPERATIONS = st.lists(
     max_dead=st.sampled_from([0, 3, 1000]),
 )
 def test_nothing_leaves_without_a_counter(  # noqa: PLR0912 - a branch for each operation
-
     operations: list[tuple[str, Any]], policy: str, most: int | None, max_age: float | None, max_dead: int
 ) -> None:
     # Given

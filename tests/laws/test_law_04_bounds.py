@@ -17,9 +17,7 @@ def du(directory: Path) -> int:
     return sum(entry.stat().st_blocks * 512 for entry in directory.rglob("*") if entry.is_file())
 
 
-@pytest.mark.parametrize(
-    "policy", ["drop_oldest", "drop_newest", "raise"]
-)
+@pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest", "raise"])
 @pytest.mark.parametrize("seed", range(2))
 def test_bounds_hold_while_records_of_all_sizes_come(policy: str, seed: int) -> None:
     # Given
