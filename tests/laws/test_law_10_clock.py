@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
+from resilient_exporters.delivery.clock import Clock
 from resilient_exporters.delivery.ring import ring_path
 from tests.targets import FakeClock, Target, balanced, numbers
 
@@ -147,3 +149,17 @@ def forget(directory: Path) -> None:
     ring = ring_path(directory)
     assert ring is not None
     ring.unlink()
+
+
+def test_the_real_clock_does_not_look_at_the_wall(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given
+    clock = Clock()
+    before = clock.now()
+
+    # When
+    monkeypatch.setattr(time, "time", lambda: 4e9)
+
+    # Then
+    assert 0 <= clock.now() - before < 60
+    assert clock.time() == 4e9
+    assert clock.boot() == Clock().boot() != ""

@@ -53,7 +53,8 @@ class Webhook(Exporter):
         key: str = record.id
         if not key:
             return Hold("no key")
-        return {200: Delivered(key), 400: Reject("bad"), 429: Retry(after=1.5)}.get(len(key))
+        answers: dict[int, Outcome] = {200: Delivered(key), 400: Reject("bad"), 429: Retry(after=1.5)}
+        return answers.get(len(key))
 
 
 def options() -> Exporter:
@@ -79,7 +80,7 @@ def options() -> Exporter:
 def use(exporter: Exporter) -> None:
     with exporter:
         receipt: Receipt = exporter.send({"temperature": 21.5}, table="readings")
-        identity: str = receipt.id
+        identity: str | None = receipt.id
         done: bool = receipt.done()
         result: ExportResult = receipt.result(timeout=1.0)
         returned: Any = result.returned
