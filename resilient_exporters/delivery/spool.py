@@ -34,6 +34,7 @@ _FILES = (_DATABASE, f"{_DATABASE}-wal", f"{_DATABASE}-shm")
 _COUNT_BITS = 20
 _PAGE = 4096
 _WAL_PAGES = 1000
+_FULL = 2  # SQLite syncs at every commit
 _FAR = 1 << 62
 _MISSES = 1000  # rows that may be unreadable in a row
 _ROWS = "SELECT rowid, key, value FROM Cache WHERE rowid > ? AND rowid < ? ORDER BY rowid "
@@ -147,7 +148,9 @@ class Spool:
                 disk_min_file_size=1 << 40,
                 sqlite_auto_vacuum=2,  # incremental: space is given back when we say so, not at every commit
                 sqlite_journal_mode="wal",
-                sqlite_synchronous=2,
+                # diskcache makes a fresh database in 30 transactions, each synced: a slow card would be late for the
+                # first save. There is nothing in it to lose yet, so it is synced once, below.
+                sqlite_synchronous=0 if fresh else _FULL,
                 sqlite_secure_delete=0,  # Debian's default overwrites what is deleted: twice the wear
                 sqlite_mmap_size=0,
                 sqlite_cache_size=512,
@@ -155,6 +158,9 @@ class Spool:
                 sqlite_journal_size_limit=self._wal_pages * _PAGE,
             )
             if fresh:
+                self._cache.reset("sqlite_synchronous", _FULL)
+                with (self.directory / _DATABASE).open("rb") as file:
+                    os.fsync(file.fileno())
                 sync_directory(self.directory)
 
     def close(self) -> None:
