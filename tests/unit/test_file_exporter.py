@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,15 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "data.txt"
 
 
-@pytest.fixture
-def size_limit() -> Iterator[Any]:
-    """A full disk: no file may grow beyond a number of bytes."""
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """A full disk: no file may grow beyond so many bytes. Lifted at once: pytest's own output may go to a file."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_constructing_touches_nothing(tmp_path: Path) -> None:
@@ -421,19 +425,17 @@ if child:
 # --- failing disks ---
 
 
-def test_a_full_disk_leaves_no_half_line(target: Path, size_limit: Any) -> None:
+def test_a_full_disk_leaves_no_half_line(target: Path) -> None:
     # Given room for a line and a half
     exporter = FileExporter(target, resume=False)
     exporter.export(batch("x" * 9))
-    size_limit(15)
 
     # When
-    with pytest.raises(OSError, match="File too large"):
+    with full_disk(15), pytest.raises(OSError, match="File too large"):
         exporter.export(batch("y" * 9, first=1))
 
     # Then
     assert target.read_text() == "x" * 9 + "\n"
-    size_limit(1000)
     exporter.export(batch("y" * 9, first=1, redelivered=True))
     assert target.read_text() == "x" * 9 + "\n" + "y" * 9 + "\n"
 
