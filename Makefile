@@ -37,10 +37,10 @@ coverage: $(VENV)/.ready-test
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
-bench: $(VENV)/.ready-test
+bench: $(VENV)/.ready-bench
 	@$(BIN)/python -m benchmarks
 
-bench-smoke: $(VENV)/.ready-test
+bench-smoke: $(VENV)/.ready-bench
 	@$(BIN)/python -m benchmarks --smoke
 
 soak: $(VENV)/.ready-test servers
@@ -66,10 +66,12 @@ clean:
 EXTRAS_demo := [cli,sql]
 EXTRAS_test := [all]
 EXTRAS_lint := [all]
+EXTRAS_bench := [all]
 EXTRAS_docs := [all]
 GROUPS_test := --group test
 GROUPS_lint := --group lint --group test
 GROUPS_docs := --group docs
+GROUPS_bench := --group bench --group test
 
 $(VENV)/.ready-%: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing what 'make $*' needs into $(VENV)"
