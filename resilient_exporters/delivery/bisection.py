@@ -81,6 +81,10 @@ class Bisection:
         self._good = 0
         self.shrink(records)
 
+    def found(self) -> None:
+        """It was one record: what was too large because of it says nothing about the others."""
+        self._largest = self._full
+
     def shrink(self, records: int) -> None:
         """A batch of so many failed with the target: the next has half of them."""
         self._most = max(1, min(self._most, records) // 2)

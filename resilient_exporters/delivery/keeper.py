@@ -62,7 +62,7 @@ class Keeper:
         self._listener = listener
         self._bell = Bell()
         self._calls: list[Callable[[], None]] = []
-        self._burials: list[tuple[list[Letter], Callable[[], None]]] = []
+        self._burials: list[tuple[list[Letter], Callable[[], list[int]]]] = []
         self._waiters: list[_Waiter] = []
         self._save = False
         self._stopping = False
@@ -132,8 +132,11 @@ class Keeper:
         """Write a block that never was in the ring, and wait for it."""
         return bool(self.call(lambda: self.write_row(key_of(block.first, block.count), pack(block, frames))))
 
-    def bury(self, letters: list[Letter], kept: Callable[[], None]) -> None:
-        """Keep dead letters; ``kept`` is called, under the queue's lock, once they are on disk."""
+    def bury(self, letters: list[Letter], kept: Callable[[], list[int]]) -> None:
+        """Keep dead letters; ``kept`` is called, under the queue's lock, once they are on disk.
+
+        It returns the places of those whose records were settled otherwise meanwhile: they are not kept.
+        """
         self._burials.append((letters, kept))
         self._bell.ring()
 
@@ -416,9 +419,12 @@ class Keeper:
                 self.disk_bytes = self._spool.disk_bytes()
             del self._burials[0]
             with self.queue.lock:
-                kept()
+                superfluous = set(kept())
                 if not self.queue.settings.max_dead:
-                    self._letters_dropped(letters)
+                    self._letters_dropped([one for at, one in enumerate(letters) if at not in superfluous])
+                    superfluous.clear()
+            for at in superfluous:
+                self.letters.remove_one(letters[at])
             self.queue.wake()
             self.progress()
 

@@ -24,7 +24,7 @@ class Settlement:
         cursor: where the target stands.
         queue: the queue.
         listener: told of drops and dead letters.
-        bury: keeps dead letters, then calls back.
+        bury: keeps dead letters, then calls back; told which of them are superfluous.
 
     Attributes:
         claimed: offsets in flight, or on their way to be dead letters.
@@ -37,7 +37,7 @@ class Settlement:
         cursor: Cursor,
         queue: Queue,
         listener: Listener,
-        bury: Callable[[list[Letter], Callable[[], None]], None],
+        bury: Callable[[list[Letter], Callable[[], list[int]]], None],
     ) -> None:
         self.cursor = cursor
         self.claimed = IntervalSet()
@@ -75,11 +75,12 @@ class Settlement:
         for first, end in ranges_of(offsets):
             self.settle(first, end, DELIVERED)
 
-    def settle(self, start: int, stop: int, how: str) -> None:
-        """A range is settled, in one of the ways of ``Cursor.settle``."""
-        self._queue.settle(self.cursor, start, stop, how)
+    def settle(self, start: int, stop: int, how: str) -> int:
+        """A range is settled, in one of the ways of ``Cursor.settle``. Returns how many of it were open."""
+        number = self._queue.settle(self.cursor, start, stop, how)
         if self.doubtful:
             self.doubtful.remove(start, stop)
+        return number
 
     def drop(self, start: int, stop: int, reason: str) -> None:
         """This target does without a range."""
@@ -102,8 +103,6 @@ class Settlement:
                 refused.append((offset, record, answer.reason))
             elif isinstance(answer, Full):
                 self.drop(offset, offset + 1, "full")
-            elif isinstance(answer, Split) and len(answers) == 1:
-                refused.append((offset, record, answer.reason))
             elif failure is None or _weight(answer) > _weight(failure):
                 failure = answer
         self.deliver(delivered, returned if any(value is not None for value in returned) else None)
@@ -134,11 +133,15 @@ class Settlement:
             self.claimed.add(offset, offset + 1)
             self._listener.dead_lettered(self.cursor.identity, record.id, reason)
 
-        def kept() -> None:
-            for offset, _, reason in refused:
+        def kept() -> list[int]:
+            superfluous = []
+            for at, (offset, _, reason) in enumerate(refused):
                 self.claimed.remove(offset, offset + 1)
-                self.history.odd(offset, offset + 1, reason)
-                self.settle(offset, offset + 1, DEAD)
+                if self.settle(offset, offset + 1, DEAD):
+                    self.history.odd(offset, offset + 1, reason)
+                else:
+                    superfluous.append(at)  # it was dropped meanwhile, and is counted so
+            return superfluous
 
         self._bury(letters, kept)
 

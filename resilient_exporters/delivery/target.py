@@ -70,7 +70,7 @@ class Target:
         concurrency: int | str,
         settings: Settings,
         listener: Listener,
-        bury: Callable[[list[Letter], Callable[[], None]], None],
+        bury: Callable[[list[Letter], Callable[[], list[int]]], None],
         progress: Callable[[], None],
         prepare: Callable[[Record], Record] | None = None,
     ) -> None:
@@ -338,6 +338,7 @@ class Target:
         self, attempt: Attempt, offsets: Sequence[int], failure: Reject | Split, decoded: Decoded | None
     ) -> None:
         if len(offsets) <= 1 and decoded is not None and decoded.records:
+            self._bisection.found()
             self.settlement.refuse([(offsets[0], decoded.records[0], failure.reason)], attempt)
         elif isinstance(failure, Split):
             self._bisection.too_large(len(offsets))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from resilient_exporters import Batch, ExporterPool, QueueFullError, RejectedError
+from resilient_exporters.delivery.spool import Spool
 from tests.programs import PATIENCE as SECONDS
 from tests.programs import start
 from tests.targets import PATIENCE, FakeClock, Target, balanced
@@ -245,3 +247,42 @@ def test_every_reason_is_counted(reason: str) -> None:
 
     # Then
     assert balanced(exporter).targets["target"].dropped == {reason: 1}
+
+
+@pytest.mark.parametrize("max_dead", [0, 5])
+def test_a_record_dropped_on_its_way_to_the_letters(monkeypatch: pytest.MonkeyPatch, max_dead: int) -> None:
+    # Given: a record was refused, and the disk takes its time with the letter
+    gate, writing = threading.Event(), threading.Event()
+    write = Spool.write
+
+    def slow(self: Spool, *arguments: Any) -> None:
+        writing.set()
+        gate.wait()
+        write(self, *arguments)
+
+    monkeypatch.setattr(Spool, "write", slow)
+    exporter = Target(
+        RejectedError("no"), name="letters", max_records=1, max_dead=max_dead, retry=3600, loss_window=3600
+    )
+    exporter.send(0)
+    exporter.entered()
+    if max_dead:
+        assert writing.wait(PATIENCE)
+
+    # When: the next one makes it the oldest that has to go
+    exporter.answer = ConnectionError("down")
+    exporter.send(1)
+    gate.set()
+    exporter.flush(PATIENCE)
+    list(exporter.dead_letters())
+
+    # Then: it is one thing or the other
+    before = balanced(exporter).targets["letters"]
+    assert before.accepted == 2
+    assert len(list(exporter.dead_letters())) == before.dead
+    exporter.close(0)
+    later = Target(name="letters", max_records=1, max_dead=max_dead)
+    assert later.flush(PATIENCE).complete
+    after = balanced(later).targets["letters"]
+    assert (after.accepted, after.dead) == (2, before.dead)
+    assert len(list(later.dead_letters())) == after.dead

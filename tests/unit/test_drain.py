@@ -126,7 +126,7 @@ def test_waits_grow_and_a_servers_wish_counts() -> None:
     # When / Then
     exporter.entered()
     clock.advance(0.9)
-    assert not exporter.inside.acquire(blocking=False)
+    assert not exporter.inside.acquire(timeout=0.1)
     clock.advance(0.2)
     exporter.entered()
     exporter.answer = RetryableError("busy", after=30.0)
@@ -135,7 +135,7 @@ def test_waits_grow_and_a_servers_wish_counts() -> None:
     exporter.entered()
     until(exporter, lambda stats: stats.targets["target"].state == "open")
     clock.advance(29)
-    assert not exporter.inside.acquire(blocking=False)
+    assert not exporter.inside.acquire(timeout=0.1)
     exporter.answer = None
     clock.advance(1.1)
     assert receipt.result(None).successful

@@ -108,8 +108,8 @@ def failing(keeper: Keeper, error: Exception, *names: str) -> Callable[[], None]
     return patch.undo
 
 
-def settle_dead(queue: Queue, cursor: Cursor, at: int) -> None:
-    queue.settle(cursor, at, at + 1, DEAD)
+def settle_dead(queue: Queue, cursor: Cursor, at: int) -> list[int]:
+    return [] if queue.settle(cursor, at, at + 1, DEAD) else [0]
 
 
 def letter(offset: int, target: str = "t") -> Letter:

@@ -136,6 +136,23 @@ def test_a_record_too_large_alone_is_a_dead_letter() -> None:
     assert [record["n"] for record in exporter.taken[1:]] == [0, 1, 3, 4]
 
 
+def test_one_record_too_large_does_not_make_all_later_batches_small() -> None:
+    # Given: a body that is too large because of one record
+    exporter = Target(lambda batch: Split("413") if any(record.data["n"] == 100 for record in batch) else None)
+
+    # When
+    in_one_batch(exporter, numbers(500)).result(PATIENCE)
+    exporter.gate.clear()
+    exporter.send({"n": 500})
+    exporter.send(numbers(1500, 501))
+    exporter.gate.set()
+    assert exporter.flush(PATIENCE).complete
+
+    # Then
+    assert len(exporter.taken) == 2001
+    assert len(exporter.batches) < 60
+
+
 def test_one_outcome_for_each_record() -> None:
     # Given
     answers = {
@@ -262,9 +279,9 @@ def test_hold_waits_for_someone_and_loses_nothing(answer: Any) -> None:
     target = exporter.stats().targets["target"]
     assert target.state == "held"
     assert "wrong password" in target.last_error
-    assert len(exporter.batches) == 1
+    exporter.entered()
     clock.advance(59)
-    assert len(exporter.batches) == 1
+    assert not exporter.inside.acquire(timeout=0.1)
 
     # When: someone mends it
     exporter.answer = None
