@@ -167,7 +167,7 @@ def test_letters_stay_within_max_disk(tmp_path: Path) -> None:
     queue.join("t")
     keeper.start()
     for at in range(60):
-        keeper.bury([letter(at, data=b"x" * 100_000)], lambda: None)
+        keeper.bury([letter(at, data=b"x" * 100_000)], list)
     keeper.call(lambda: None)
     keeper.stop(5)
     assert disk_bytes(tmp_path) <= 1 << 20
