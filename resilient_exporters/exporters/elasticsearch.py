@@ -121,7 +121,7 @@ class ElasticsearchExporter(Exporter):
         self._actions = Actions(
             index=self._index,
             op_type=parse_choice(op_type, "op_type", ("create", "index")),
-            id=id if callable(id) else parse_choice(id, "id", ("record", "server")),  # type: ignore[arg-type]
+            id=id if callable(id) else parse_choice(id, "id", ("record", "server")),  # type: ignore[arg-type] # a callable is told apart at run time
             replace=on_duplicate == "replace",
             pipeline=pipeline,
             refresh=_refresh(refresh),

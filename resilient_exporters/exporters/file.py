@@ -499,7 +499,7 @@ def _spans(records: Iterable[Record]) -> list[tuple[str, int, int]]:
 
 def _target(target_file: object) -> Path:
     try:
-        text = os.fsdecode(target_file)  # type: ignore[arg-type]
+        text = os.fsdecode(target_file)  # type: ignore[arg-type] # what is no path is refused here
     except TypeError:
         text = ""
     if not text or "\0" in text:

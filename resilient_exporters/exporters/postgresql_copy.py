@@ -148,7 +148,7 @@ def _make(
 
 
 # Names as they are: psycopg looks for placeholders only where there are parameters.
-_DIALECT: Final = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call,unused-ignore]
+_DIALECT: Final = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call,unused-ignore] # untyped in SQLAlchemy 2.0 only
 
 
 def _copy(raw: psycopg.Connection[Any], text: str, columns: Sequence[Sequence[Any]]) -> None:
