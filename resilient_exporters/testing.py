@@ -100,6 +100,8 @@ class RecordingExporter(Exporter):
 
     def _begin(self, batch: Batch) -> int:
         with self._changed:
+            if any(isinstance(engine.clock, FakeClock) for engine in self._engines):
+                _answering.begin()
             self.batches.append(batch)
             self._changed.notify_all()
             return len(self.batches)
@@ -153,6 +155,8 @@ class FlakyTarget(RecordingExporter):
         number = self._begin(batch) - 1
         last = len(self._script) - 1
         step = self._script[number % (last + 1) if self._cycle else min(number, last)]
+        if callable(step) and not _is_error(step):
+            _answering.done()  # it takes as long as it takes
         while callable(step) and not _is_error(step):
             step = step(batch)
         if _is_error(step):
@@ -184,6 +188,35 @@ def _is_error(entry: object) -> bool:
     return isinstance(entry, BaseException) or (isinstance(entry, type) and issubclass(entry, BaseException))
 
 
+class _Answering:
+    """Threads whose target has answered at once, until the exporter takes the time of the answer."""
+
+    def __init__(self) -> None:
+        self._mine = threading.local()
+        self._changed = threading.Condition()
+        self._count = 0
+
+    def begin(self) -> None:
+        if not getattr(self._mine, "counted", False):
+            self._mine.counted = True
+            with self._changed:
+                self._count += 1
+
+    def done(self) -> None:
+        if getattr(self._mine, "counted", False):
+            self._mine.counted = False
+            with self._changed:
+                self._count -= 1
+                self._changed.notify_all()
+
+    def wait_for_all(self, timeout: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._count == 0, timeout)
+
+
+_answering = _Answering()
+
+
 class FakeClock(Clock):
     """Time that goes on only when a test says so: ``Exporter(clock=FakeClock())``.
 
@@ -191,6 +224,9 @@ class FakeClock(Clock):
     ``flush`` and ``close``) happens when ``advance`` has passed it, at once, in the threads that it happens in
     otherwise; wait for what you expect with ``wait_for`` or ``eventually``. One clock may serve many exporters. A pool
     waits for its own ``linger`` before it sends: give it ``linger=0``, or advance.
+
+    A ``RecordingExporter`` and a scripted ``FlakyTarget`` take no time: ``advance`` lets the answer be noted first (for
+    up to a real second), so that a test that has seen the batch may advance to the retry.
 
     Args:
         now: monotonic seconds to begin with.
@@ -208,6 +244,7 @@ class FakeClock(Clock):
     def now(self) -> float:
         """Monotonic seconds."""
         seconds = self._now
+        _answering.done()
         if getattr(self._seen, "first", None) is None:
             self._seen.first = seconds
         return seconds
@@ -246,6 +283,7 @@ class FakeClock(Clock):
         """
         if seconds < 0:
             raise ValueError(f"seconds={seconds!r}: monotonic time never goes back; step_wall sets the wall clock")
+        _answering.wait_for_all(timeout=1.0)
         with self._lock:
             self._now += seconds
             self._time += seconds

@@ -52,6 +52,33 @@ def test_a_script_says_what_happens_at_each_attempt() -> None:
     target.close()
 
 
+def test_time_passes_only_when_an_answer_that_was_given_is_noted() -> None:
+    # Given an attempt that a test has seen, but whose answer has not reached the exporter
+    noted = threading.Event()
+
+    class Late(FlakyTarget):
+        def export(self, batch: Batch) -> Any:
+            try:
+                return super().export(batch)
+            finally:
+                noted.wait()
+
+    clock = FakeClock()
+    target = Late([ConnectionError("no link"), "ok"], name="late", clock=clock, retry=60)
+    target.send("reading")
+    target.wait_for_attempts(1)
+
+    # When time is to pass before it is noted
+    advance = threading.Thread(target=clock.advance, args=(60,))
+    advance.start()
+    noted.set()
+    advance.join()
+
+    # Then the retry is due
+    assert target.wait_for(1) == ["reading"]
+    target.close()
+
+
 def test_the_last_entry_stays_unless_the_script_is_a_cycle() -> None:
     sticky = FlakyTarget([ConnectionError("no")], name="sticky", retry=0)
     cyclic = FlakyTarget([ConnectionError("no"), "ok"], name="cyclic", retry=0, cycle=True)
