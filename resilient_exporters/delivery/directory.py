@@ -96,7 +96,7 @@ class DirectoryLock:
         self.directory = directory
         make_directory(directory)
         path = directory / _LOCK
-        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         try:
             who = self._take()
         except OSError:
@@ -140,7 +140,7 @@ def holder(directory: Path) -> str | None:
     """Who holds a queue directory, in words; None if nobody does."""
     path = directory / _LOCK
     try:
-        probe = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        probe = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
     try:

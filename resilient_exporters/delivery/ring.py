@@ -181,7 +181,7 @@ class Ring:
     # -- the file ----------------------------------------------------------------------------------------------
 
     def _open_file(self, path: Path) -> None:
-        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             handle = os.open(path, flags)
         except FileNotFoundError:
@@ -240,14 +240,24 @@ def sweep() -> None:
     """Remove our rings that hold no records and whose queue directory is gone: they would lie there until a reboot."""
     for path in _SHM.glob(f"resilient-exporters.{os.getuid()}.*.ring"):
         try:
-            with path.open("rb") as file:
-                if os.fstat(file.fileno()).st_size != _BASE:
-                    continue
-                directory = file.read(_SLOTS_AT)[_IDENTITY.size :].split(b"\0")[0]
+            directory = _empty_ring_of(path)
             if directory and not Path(os.fsdecode(directory)).exists():
                 path.unlink()
         except OSError as error:
             log.debug("ring %s is left alone: %s", path, error)
+
+
+def _empty_ring_of(path: Path) -> bytes:
+    """The queue directory of a ring that holds no records, or nothing."""
+    # Anyone may put anything there under that name: a pipe must not make us wait, a link not lead us elsewhere.
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        info = os.fstat(handle)
+        if not stat.S_ISREG(info.st_mode) or info.st_uid != os.getuid() or info.st_size != _BASE:
+            return b""
+        return os.pread(handle, _SLOTS_AT, 0)[_IDENTITY.size :].split(b"\0")[0]
+    finally:
+        os.close(handle)
 
 
 def _digest(directory: Path) -> bytes:

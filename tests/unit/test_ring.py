@@ -457,3 +457,32 @@ def test_a_destroyed_wrap_mark_and_a_destroyed_end_of_the_lap(path: Path) -> Non
     begin = places[oldest]
     made.memory[begin : made.end] = b"\xa5" * (made.end - begin)
     assert offsets(made, places[oldest], oldest, (places[total], total)) == list(range(per_lap, total))
+
+
+@pytest.mark.parametrize("what", ["fifo", "symlink", "directory", "garbage"])
+def test_a_sweep_waits_for_nothing_and_follows_nothing(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given an empty ring of a directory that is gone, and something planted beside it
+    monkeypatch.setattr(module, "_SHM", tmp_path)
+    gone = tmp_path / f"resilient-exporters.{os.getuid()}.gone.ring"
+    ring(gone, directory=tmp_path / "gone").close(keep=False)
+    planted = tmp_path / f"resilient-exporters.{os.getuid()}.planted.ring"
+    victim = tmp_path / "victim"
+    victim.write_bytes(gone.read_bytes())
+    if what == "fifo":
+        os.mkfifo(planted, 0o600)
+    elif what == "symlink":
+        planted.symlink_to(victim)
+    elif what == "directory":
+        planted.mkdir()
+    else:
+        planted.write_bytes(b"\xff" * 100)
+
+    # When
+    module.sweep()
+
+    # Then
+    assert not gone.exists()
+    assert os.path.lexists(planted)
+    assert victim.exists()
