@@ -9,7 +9,7 @@ import traceback
 
 from benchmarks.harness import Bench
 
-NAMES = ("send", "accept", "through_disk", "bytes_written", "backlog", "idle", "closing", "importing")
+NAMES = ("send", "accept", "through_disk", "bytes_written", "backlog", "idle", "closing", "importing", "outage")
 
 
 def main() -> int:
@@ -21,9 +21,10 @@ def main() -> int:
         parser.error(f"no benchmark {', '.join(strange)}; there are: {', '.join(NAMES)}")
     failed = False
     for name in given.names or NAMES:
+        module = importlib.import_module(f"benchmarks.{name}")
         bench = Bench(name, smoke=given.smoke)
         try:
-            importlib.import_module(f"benchmarks.{name}").run(bench)
+            module.run(bench)
         except Exception:  # noqa: BLE001 - one that fails must not hide the others
             traceback.print_exc()
             failed = True
