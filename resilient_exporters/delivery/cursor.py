@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -17,7 +17,7 @@ EXCLUDED = "excluded"
 
 
 class CursorState(msgspec.Struct, array_like=True):
-    """A cursor as it is kept. The ring's slot may hold a few ranges less: the rest is delivered again."""
+    """A cursor as it is kept. Where there is no place for all ranges, ``vague`` stands for the last of them."""
 
     identity: str
     joined: int
@@ -28,6 +28,7 @@ class CursorState(msgspec.Struct, array_like=True):
     dropped: dict[str, int]
     ranges: list[tuple[int, int]]
     left: int | None = None
+    vague: tuple[int, int, int] | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -46,10 +47,13 @@ class Cursor:
 
     Attributes:
         left: the offset at which the target was found gone, or None while it is present.
+        vague: start, stop and number: so many offsets of this range are settled, but it is not known which, because
+            there was no place to keep them all. None: all is known. ``recall`` finds most of them again.
     """
 
     __slots__ = (
-        "dead", "delivered", "dirty", "dropped", "excluded", "floor", "identity", "joined", "left", "ranges", "retries",
+        "_anew", "dead", "delivered", "dirty", "dropped", "excluded", "floor", "identity", "joined", "left", "ranges",
+        "retries", "vague",
     )  # fmt: skip
 
     def __init__(self, identity: str, joined: int) -> None:
@@ -63,7 +67,9 @@ class Cursor:
         self.retries = 0
         self.dropped: dict[str, int] = {}
         self.left: int | None = None
+        self.vague: tuple[int, int, int] | None = None
         self.dirty = True
+        self._anew = 0  # accepted a second time by ``restore``
 
     # -- settling ----------------------------------------------------------------------------------------------
 
@@ -120,9 +126,30 @@ class Cursor:
         self.delivered += kept.delivered
         self.dead += kept.dead
         self.retries += kept.retries
+        self.vague = kept.vague
         for reason, number in kept.dropped.items():
             self.dropped[reason] = self.dropped.get(reason, 0) + number
         self.dirty = True
+
+    def recall(self, gone: Iterable[tuple[int, int]]) -> None:
+        """Settle what is ``vague``: whatever is nowhere any more was let go because everyone had settled it.
+
+        Only as many as are known to have been settled: what is gone beside them was lost, and is not hidden here.
+
+        Args:
+            gone: ranges of offsets that lie neither in memory nor on disk, in order.
+        """
+        if self.vague is None:
+            return
+        (low, high, left), self.vague = self.vague, None
+        for start, stop in gone:
+            for first, end in list(self.open(max(start, low), min(stop, high))):
+                number = self.settle(first, min(end, first + left), DELIVERED)
+                again = min(number, self._anew)  # how these ended is counted already
+                self.delivered -= again
+                self.excluded += again
+                self._anew -= again
+                left -= number
 
     def _count(self, how: str, number: int) -> None:
         if how == DELIVERED:
@@ -172,11 +199,16 @@ class Cursor:
 
     def state(self, most: int | None = None) -> bytes:
         """What is kept of it; with ``most`` only that many ranges, the lowest."""
-        ranges = list(self.ranges)[:most]
+        ranges, vague = list(self.ranges), self.vague
+        if most is not None and len(ranges) > most:
+            low, high, number = vague or (ranges[most][0], 0, 0)
+            number += sum(stop - start for start, stop in ranges[most:])
+            vague = min(low, ranges[most][0]), max(high, ranges[-1][1]), number
+            ranges = ranges[:most]
         return _encode(
             CursorState(
                 self.identity, self.joined, self.floor, self.excluded, self.dead, self.retries, self.dropped, ranges,
-                self.left,
+                self.left, vague,
             )
         )  # fmt: skip
 
@@ -196,11 +228,12 @@ class Cursor:
         cursor.dropped = state.dropped
         cursor.ranges = IntervalSet(state.ranges)
         cursor.left = state.left
+        cursor.vague = state.vague
         # Delivered follows from what is settled, so that the counters add up whatever part of a state was kept.
         settled = cursor.floor - cursor.joined + cursor.ranges.total - cursor.excluded
         cursor.delivered = settled - cursor.dead - sum(cursor.dropped.values())
         if cursor.delivered < 0:
             # Some that were counted are open again, for want of their ranges: they are accepted anew.
             cursor.excluded += cursor.delivered
-            cursor.delivered = 0
+            cursor._anew, cursor.delivered = -cursor.delivered, 0
         return cursor

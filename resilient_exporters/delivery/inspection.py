@@ -206,6 +206,7 @@ class Inspection:
             if self._moved and self.live:
                 keys, kept = _as_of(queue, keys, kept)
             attach(queue, keys, kept)
+        queue.recall()
         return queue
 
     # -- figures ---------------------------------------------------------------------------------------------------

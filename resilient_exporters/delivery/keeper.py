@@ -242,6 +242,7 @@ class Keeper:
                 self._spool.open()
                 self._attach(late=True)
                 self._blind = False
+                self.queue.settle_in()
             self._load()
             self._bury()
             if self._save or self._stopping:

@@ -75,11 +75,13 @@ class Queue(Intake):
 
     Attributes:
         damaged: ranges that were found damaged in the ring at the start, until it is clear what the disk has of them.
+        unread: offsets that may lie on a disk which does not open yet: nobody is given them, and none is given up.
         ownerless: at a start without cursors, the first offset that is held: those who join then begin there.
     """
 
     def __init__(self, settings: Settings, ring: Ring, clock: Clock) -> None:
         self.damaged: list[tuple[int, int]] = []
+        self.unread = IntervalSet()
         self.ownerless: int | None = None
         self._slots: dict[str, int] = {}
         super().__init__(settings, ring, clock)
@@ -96,6 +98,8 @@ class Queue(Intake):
             order: "fifo", "newest_first" or "balanced".
             fresh: offset from which records count as fresh ("balanced").
         """
+        if self.unread:
+            claimed = IntervalSet([*claimed, *self.unread])
         while (span := self._next_span(cursor, claimed, most, order, fresh)) is not None:
             at, stop = span
             pieces: list[Piece] = []
@@ -263,6 +267,9 @@ class Queue(Intake):
             on_disk = IntervalSet()
             for key in self.stock.index:
                 on_disk.add(*span_of(key))
+            if self.unread:
+                return  # what is missing may be on the disk that does not open yet; ``attach`` is still to come
+            self.recall()
             damaged, self.damaged = self.damaged, []
             for start, stop in damaged:
                 for first, end in list(on_disk.gaps(start, stop)):
@@ -278,6 +285,24 @@ class Queue(Intake):
                 held = [span_of(key)[0] for key in self.stock.index[:1]] + [b.first for b in self.stock.blocks[:1]]
                 self.ownerless = min(held)
             self._move_head()
+
+    def recall(self) -> None:
+        """Let the cursors find again what they had settled and had no place to note."""
+        vague = [cursor for cursor in self.cursors.values() if cursor.vague is not None]
+        if vague:
+            gone = self.nowhere(min(cursor.floor for cursor in vague))
+            for start, stop in self.damaged:
+                gone.remove(start, stop)
+            for cursor in vague:
+                cursor.recall(gone)
+                self.keep_cursor(cursor)
+
+    def nowhere(self, start: int) -> IntervalSet:
+        """The sealed offsets from ``start`` on that lie neither in memory nor on disk."""
+        held = IntervalSet([*self.limbo, *map(span_of, self.stock.index)])
+        for block in self.stock.blocks:
+            held.add(block.first, block.end)
+        return IntervalSet(held.gaps(start, self._open_first))
 
     # -- what the keeper does ------------------------------------------------------------------------------------
 

@@ -114,10 +114,12 @@ def _rebuild(queue: Queue, kept: RingState, frames: list[Frame]) -> None:
 
 def begin_blind(queue: Queue) -> None:
     """Start while the database is there but does not open: its records keep the lower offsets."""
-    if queue.following == 0:
-        with queue.lock:
+    with queue.lock:
+        if queue.following == 0:
             queue.start_at(queue.ring.base, _BLIND + secrets.randbits(38))
             queue.keep_ring()
+        else:
+            queue.unread = queue.nowhere(0)
 
 
 def attach(queue: Queue, keys: array[int], kept: QueueState | None, *, late: bool = False) -> None:
@@ -156,12 +158,22 @@ def attach(queue: Queue, keys: array[int], kept: QueueState | None, *, late: boo
             room = len(queue.cursors) < SLOTS - 1
             # One that the ring has room for and does not hold was let go since (``Queue.leave``).
             without = [one for one in cursors if not room or len(one.state(0)) > SLOT_SIZE - SLOT_HEAD]
-            queue.cursors = {**{one.identity: one for one in without}, **queue.cursors}
+            for one in without:
+                _take_in(queue, one, 0 if kept is None else kept.following)
         held = IntervalSet()
         for key in keys:
             held.add(*span_of(key))
         queue.stock.blocks[:] = [part for block in queue.stock.blocks for part in _beside(queue, block, held)]
         queue.stock.index.extend(keys)
+        queue.unread = IntervalSet()
+
+
+def _take_in(queue: Queue, cursor: Cursor, saved: int) -> None:
+    """A cursor that only the disk has. What came after its last save and is nowhere any more, everyone had settled."""
+    cursor.vague = (saved, queue.following, queue.following)
+    present = queue.cursors.setdefault(cursor.identity, cursor)
+    if present is not cursor:
+        present.merge(cursor, present.joined)  # its target joined before the disk could be read
 
 
 def _is_foreign(queue: Queue, kept: QueueState | None) -> bool:

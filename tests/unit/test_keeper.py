@@ -17,6 +17,7 @@ from resilient_exporters.delivery.cursor import DEAD, DELIVERED, Cursor
 from resilient_exporters.delivery.deadletters import Letter
 from resilient_exporters.delivery.frame import frame
 from resilient_exporters.delivery.guard import ResourceGuard
+from resilient_exporters.delivery.interval import IntervalSet
 from resilient_exporters.delivery.keeper import Keeper
 from resilient_exporters.delivery.listener import Listener
 from resilient_exporters.delivery.queue import Queue
@@ -363,6 +364,47 @@ def test_a_disk_that_does_not_open_at_the_start(place: Place, monkeypatch: pytes
     assert cursor.accepted(blind.queue.following) == 23
     turn(blind)
     assert place.told.disk[-1] is None
+
+
+def test_a_disk_that_does_not_open_after_a_kill(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a killed program that left records on disk only, and behind them others in memory
+    first = place.opened(batch_records=5)
+    first.queue.join("t")
+    fill(first.queue, 20, 1000)
+    assert first.save(10)
+    first.queue.empty_ring()
+    fill(first.queue, 5, 1000)
+    first.queue.seal()
+    first.stop(10)
+    # When the disk does not open at the start, then what is in memory is delivered
+    with monkeypatch.context() as broken:
+
+        def fails(self: Spool) -> None:
+            raise SpoolUnavailable("unable to open database file")
+
+        broken.setattr(Spool, "open", fails)
+        blind = place.opened(batch_records=5)
+        cursor = blind.queue.join("t")
+        fill(blind.queue, 1, 1000)
+        blind.queue.seal()
+        taken = blind.queue.take(cursor, IntervalSet(), 500, "fifo", 0)
+        assert taken is not None
+        assert taken.start == 20
+        blind.queue.settle(cursor, taken.start, taken.stop, DELIVERED)
+        assert blind.queue.take(cursor, IntervalSet(), 500, "fifo", 0) is None
+    # And nothing on disk is given up meanwhile: it is there when the disk is
+    place.clock.seconds += 10
+    blind.save_soon()
+    turn(blind)
+    assert (cursor.dropped, cursor.pending(26)) == ({}, 26 - (taken.stop - taken.start))
+    read = threading.Event()
+    blind.queue.wake = read.set
+    taken = blind.queue.take(cursor, IntervalSet(), 500, "fifo", 0)
+    while taken is None:
+        assert read.wait(10)
+        read.clear()
+        taken = blind.queue.take(cursor, IntervalSet(), 500, "fifo", 0)
+    assert taken.start == 0
 
 
 def test_a_damaged_row_is_kept_in_quarantine(place: Place) -> None:
