@@ -19,10 +19,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks.harness import Bench, fresh_directory, number, remove
-from benchmarks.outage_receiver import Receiver, free_port
+from benchmarks.outage_receiver import Receiver
 from benchmarks.outage_sender import SENDERS
 
 _EVERY = 0.25
@@ -38,20 +39,13 @@ def run(bench: Bench) -> None:
     there = [name for name, sender in SENDERS.items() if all(map(_installed, sender.packages))]
     for name in SENDERS.keys() - there:
         bench.note(f"{SENDERS[name].title} is not installed")
-    cases, port = [], 20_000
-    for name in there:
-        for outage in outages:
-            port = free_port(port + 1)
-            cases.append(Case(name, port, f"outage {number(outage)} s", outage, after, again))
-        for end in ("close", "kill -9"):
-            port = free_port(port + 1)
-            cases.append(Case(name, port, end, 1.0 if bench.smoke else 10.0, 0.0, again))
-    threads = [threading.Thread(target=case.run) for case in cases]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for case in cases:
+    ends = [(f"outage {number(outage)} s", outage, after) for outage in outages]
+    ends += [(end, 1.0 if bench.smoke else 10.0, 0.0) for end in ("close", "kill -9")]
+    cases = [Case(name, title, outage, going_on, again) for name in there for title, outage, going_on in ends]
+    with ThreadPoolExecutor(len(cases)) as threads:
+        done = [threads.submit(case.run) for case in cases]
+    for case, future in zip(cases, done, strict=True):
+        future.result()
         case.report(bench)
     _table(bench, cases, there)
 
@@ -84,7 +78,6 @@ class Case:
 
     Args:
         name: of the sender.
-        port: of its target.
         title: of the scenario.
         outage: seconds that the target is away from the beginning.
         after: seconds that sending goes on when it is back; 0: it ends while the target is away.
@@ -96,10 +89,9 @@ class Case:
         closing: seconds that its ``close`` took, as it says.
         seconds: that the end took, until the process was gone.
         longest: call of ``send``, seconds.
-        failure: what went wrong with the case itself.
     """
 
-    def __init__(self, name: str, port: int, title: str, outage: float, after: float, again: float) -> None:
+    def __init__(self, name: str, title: str, outage: float, after: float, again: float) -> None:
         self.name = name
         self.title = title
         self.taken: set[int] = set()
@@ -110,7 +102,7 @@ class Case:
         self._outage = outage
         self._after = after
         self._again = again
-        self._receiver = Receiver(port, lines=SENDERS[name].lines)
+        self._receiver = Receiver(lines=SENDERS[name].lines)
         self._directory = fresh_directory()
 
     @property

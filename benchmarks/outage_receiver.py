@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import re
-import socket
 import socketserver
 import threading
 import zlib
@@ -15,7 +14,7 @@ from typing import Any
 
 import zstandard
 
-__all__ = ["Receiver", "free_port"]
+__all__ = ["Receiver"]
 
 _READING = re.compile(rb"n=(\d{6});")
 _OPENERS: dict[str, Callable[[bytes], bytes]] = {
@@ -25,36 +24,28 @@ _OPENERS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-def free_port(start: int = 20_000) -> int:
-    """A port that nothing listens on, below those that the system gives to clients: one cannot reach itself there."""
-    for port in range(start, 30_000):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise RuntimeError("no free port between 20000 and 30000")
-
-
 class Receiver:
-    """A server on a port of its own, that is away until ``start``.
+    """A server on a port of its own, which it holds from the beginning, and which refuses all until ``start``.
 
     Args:
-        port: where.
         lines: takes a stream of lines over TCP; otherwise HTTP.
 
     Attributes:
         readings: how often each came.
     """
 
-    def __init__(self, port: int, *, lines: bool = False) -> None:
-        self.port = port
+    def __init__(self, *, lines: bool = False) -> None:
         self.readings: Counter[int] = Counter()
-        self._lines = lines
-        self._server: socketserver.BaseServer | None = None
         self._lock = threading.Lock()
+        self._started = False
+        self._server = _LineServer(self) if lines else _WebServer(self)
+        self._server.server_bind()
+
+    @property
+    def port(self) -> int:
+        """Where, on this machine."""
+        port: int = self._server.socket.getsockname()[1]
+        return port
 
     def take(self, body: bytes) -> None:
         """Note the readings of a request."""
@@ -64,25 +55,24 @@ class Receiver:
 
     def start(self) -> None:
         """The outage is over."""
-        address = ("127.0.0.1", self.port)
-        self._server = _LineServer(address, self) if self._lines else _WebServer(address, self)
+        self._started = True
+        self._server.server_activate()
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def stop(self) -> None:
-        """Give the port back."""
-        if self._server is not None:
+        """End it."""
+        if self._started:
             self._server.shutdown()
-            self._server.server_close()
-            self._server = None
+        self._server.server_close()
 
 
 class _WebServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, address: tuple[str, int], receiver: Receiver) -> None:
+    def __init__(self, receiver: Receiver) -> None:
         self.receiver = receiver
-        super().__init__(address, _WebRequest)
+        super().__init__(("127.0.0.1", 0), _WebRequest, bind_and_activate=False)
 
 
 class _WebRequest(BaseHTTPRequestHandler):
@@ -119,9 +109,9 @@ class _LineServer(socketserver.ThreadingTCPServer):
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self, address: tuple[str, int], receiver: Receiver) -> None:
+    def __init__(self, receiver: Receiver) -> None:
         self.receiver = receiver
-        super().__init__(address, _LineStream)
+        super().__init__(("127.0.0.1", 0), _LineStream, bind_and_activate=False)
 
 
 class _LineStream(socketserver.StreamRequestHandler):
