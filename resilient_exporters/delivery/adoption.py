@@ -14,6 +14,7 @@ from resilient_exporters.delivery.deadletters import Letter, read_letters
 from resilient_exporters.delivery.directory import DirectoryLock
 from resilient_exporters.delivery.queue import Queue
 from resilient_exporters.delivery.recovery import attach, decode_state, take_over
+from resilient_exporters.delivery.rescue import Rescue
 from resilient_exporters.delivery.ring import Ring, ring_path
 from resilient_exporters.delivery.spool import STATE, Spool, SpoolDamaged, SpoolUnavailable, key_of, span_of
 from resilient_exporters.errors import QueueFullError, QueueLockedError
@@ -48,7 +49,8 @@ def _adopt(engine: Engine, place: Path) -> None:
     """In the keeper's thread, which is the only one that may use a spool."""
     path = ring_path(place)
     spool = Spool(place, engine.settings.max_disk)
-    if not spool.exists and not (path and path.exists()):
+    rescue = Rescue(spool)
+    if not spool.exists and not rescue.look() and not (path and path.exists()):
         return
     # Without a ring there is nothing to be had from one: none is made.
     ring = Ring(path if path and path.exists() else None, engine.settings.max_memory, place)
@@ -57,8 +59,11 @@ def _adopt(engine: Engine, place: Path) -> None:
     empty = False
     try:
         letters: dict[int, list[Letter]] = {}
-        if spool.exists:
+        if spool.exists or rescue.waits:
             spool.open()
+            if rescue.look():
+                rescue.salvage()
+                rescue.finish()
             keys, letter_keys = spool.keys()
             attach(orphan, keys, decode_state(spool.get(STATE)))
             letters = {key: read_letters(spool.get(key)) for key in sorted(letter_keys, reverse=True)}

@@ -151,6 +151,14 @@ class DeadLetters:
         """Take the letters out for which ``wanted`` says so. Reads all of them."""
         return [gone for key in list(self._keys) for gone in self._take_from(key, wanted)]
 
+    def forget_other(self, found: set[int]) -> list[str]:
+        """All rows but these are gone. Returns the target of each letter that was in them."""
+        gone = [name for name, key in self._known.items() if key not in found]
+        self._keys = [key for key in self._keys if key in found]
+        for name in gone:
+            del self._known[name]
+        return [target for _, target in gone]
+
     def _rows_of(self, names: Iterable[tuple[str, str]]) -> list[int]:
         return sorted({self._known[name] for name in names}, reverse=True)
 

@@ -147,6 +147,4 @@ def _ends(data: memoryview, position: int, end: int) -> bool:
 
 
 def _may_begin(data: memoryview, position: int, end: int) -> bool:
-    return _ends(data, position, end) or (
-        position + HEAD_SIZE + (HEAD.unpack_from(data, position)[0] & LENGTH) <= end
-    )
+    return _ends(data, position, end) or (position + HEAD_SIZE + (HEAD.unpack_from(data, position)[0] & LENGTH) <= end)

@@ -23,6 +23,7 @@ from resilient_exporters.delivery.directory import holder
 from resilient_exporters.delivery.interval import IntervalSet
 from resilient_exporters.delivery.queue import Piece, Queue, QueueState, Taken
 from resilient_exporters.delivery.recovery import attach, decode_state, take_over
+from resilient_exporters.delivery.rescue import waiting_for_rescue
 from resilient_exporters.delivery.ring import Ring
 from resilient_exporters.delivery.settings import Settings
 from resilient_exporters.delivery.snapshot import RingUnreadable, RowReader, copy_ring, ring_file
@@ -222,6 +223,10 @@ class Inspection:
         known = ring is not None and ring.exists()
         cursors = list(queue.cursors.values())
         trouble = list(self._trouble)
+        trouble.extend(
+            f"{aside.name} was damaged: what is readable in it is taken over at the next start"
+            for aside in waiting_for_rescue(self.directory)
+        )
         if not cursors and len(queue.stock.index):
             trouble.append("it is not known which targets its records wait for: the cursors are gone")
         return QueueView(

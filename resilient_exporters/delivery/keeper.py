@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from resilient_exporters.delivery.block import Block, pack
+from resilient_exporters.delivery.burials import Burials
 from resilient_exporters.delivery.clock import Bell, Clock
 from resilient_exporters.delivery.deadletters import DeadLetters, Letter
 from resilient_exporters.delivery.guard import ResourceGuard
 from resilient_exporters.delivery.listener import Listener
 from resilient_exporters.delivery.queue import Queue
 from resilient_exporters.delivery.recovery import attach, begin_blind, decode_state
-from resilient_exporters.delivery.spool import STATE, Spool, SpoolDamaged, SpoolUnavailable, key_of, rows, span_of
+from resilient_exporters.delivery.rescue import Rescue
+from resilient_exporters.delivery.spool import STATE, Spool, SpoolDamaged, SpoolUnavailable, key_of, span_of
 
 __all__ = ["Keeper"]
 
@@ -62,7 +63,8 @@ class Keeper:
         self._listener = listener
         self._bell = Bell()
         self._calls: list[Callable[[], None]] = []
-        self._burials: list[tuple[list[Letter], Callable[[], list[int]]]] = []
+        self._burials = Burials(queue, spool, listener, self._fits)
+        self._rescue = Rescue(spool)
         self._waiters: list[_Waiter] = []
         self._save = False
         self._stopping = False
@@ -76,7 +78,6 @@ class Keeper:
         self._joined = False
         self._failure: Exception | None = None
         self.progress: Callable[[], None] = queue.wake
-        self.letters = DeadLetters(spool, queue.settings.max_dead, self._letters_dropped, self._fits)
         self.thread = threading.Thread(target=self._work, name=f"{name}-keeper", daemon=True)
 
     # -- called by others ----------------------------------------------------------------------------------------
@@ -137,8 +138,17 @@ class Keeper:
 
         It returns the places of those whose records were settled otherwise meanwhile: they are not kept.
         """
-        self._burials.append((letters, kept))
+        self._burials.add(letters, kept)
         self._bell.ring()
+
+    @property
+    def letters(self) -> DeadLetters:
+        """The dead letters on disk, for functions that run by ``call``."""
+        return self._burials.letters
+
+    def count_letters(self) -> None:
+        """At the start, once the targets are there: let the cursors count the letters that are there."""
+        self._burials.count()
 
     def call(self, function: Callable[[], Any], timeout: float | None = None) -> Any:
         """Run a function in the keeper's thread and return what it returns, or raise what it raises.
@@ -201,24 +211,59 @@ class Keeper:
 
     def _open(self) -> None:
         try:
-            if self._spool.exists:
-                self._spool.open()
-                self._attach(late=False)
+            if self._spool.exists or self._rescue.look():
+                try:
+                    self._join(late=False)
+                except SpoolDamaged as error:
+                    self._rescue.begin(error)
+                    self._join(late=False)
+            self._joined = True
             self._spool.purge_aside()
             self.disk_bytes = self._spool.disk_bytes()
-        except SpoolDamaged as error:
-            self._rescue(error, late=False)
-        except SpoolUnavailable as error:
+        except (SpoolUnavailable, OSError) as error:
             self._blind = True
             begin_blind(self.queue)
-            self._fails(error)
+            self._fails(SpoolUnavailable(str(error)))
 
-    def _attach(self, *, late: bool) -> None:
-        keys, letters = self._spool.keys()
-        kept = decode_state(self._spool.get(STATE))
-        attach(self.queue, keys, kept, late=late)
-        self.letters.attach(letters)
-        self._joined = True
+    def _join(self, *, late: bool) -> None:
+        """Make what is on disk a part of the queue; first what an older database holds that was set aside."""
+        self._spool.open()
+        found = self._rescue.salvage() if self._rescue.look() else None
+        if not self._joined:
+            keys, letters = self._spool.keys()
+            kept = decode_state(self._spool.get(STATE))
+            attach(self.queue, keys, kept, late=late)
+            self.letters.attach(letters)
+            self._joined = True
+            if found is not None:
+                self._give_up(self.queue.nowhere(self.queue.low()))
+                self._burials.robbed = True
+            if late:
+                self.queue.settle_in()
+        elif found is not None:
+            self._miss(found)
+        if found is not None:
+            self._rescue.finish()
+            self._save = True
+        self._blind = False
+
+    def _miss(self, found: set[int]) -> None:
+        """A fresh database has only these rows: what is in memory is saved again, the rest is gone."""
+        with self.queue.lock:
+            for block in self.queue.stock.blocks:
+                if block.key is not None and block.key not in found:
+                    block.key = None
+            missing = [span_of(key) for key in self.queue.stock.index if key not in found]
+        self._give_up(missing)
+        self._burials.lost(found)
+
+    def _give_up(self, lost: Iterable[tuple[int, int]]) -> None:
+        number = 0
+        for start, stop in lost:
+            self.queue.drop(start, stop, "corrupt")
+            number += stop - start
+        if number:
+            log.error("%d records could not be read any more", number)
 
     def _turn(self) -> float | None:
         """Do what is due. Returns after how many seconds to look again, or None: when rung."""
@@ -233,25 +278,29 @@ class Keeper:
             self._guard.look()
             self.queue.pressed = self._guard.memory_low
         waits = self._retry_at is not None and now < self._retry_at and not self._stopping
-        if waits and self._blind:
+        if waits and (self._blind or self._rescue.waits):
             return self._retry_at - now  # type: ignore[operator] # it waits, so there is a time
         try:
             if waits:
                 return self._serve_full(now)
-            if self._blind:
-                self._spool.open()
-                self._attach(late=True)
-                self._blind = False
-                self.queue.settle_in()
+            if self._blind or self._rescue.waits:
+                self._join(late=self._blind)
             self._load()
-            self._bury()
+            if self._burials.work():
+                self.disk_bytes = self._spool.disk_bytes()
+                self.queue.wake()
+                self.progress()
             if self._save or self._stopping:
                 self._save = False
                 self._save_all()
             again = self._tidy(now)
         except SpoolDamaged as error:
-            self._rescue(error, late=self._blind)
-            self._blind = False
+            try:
+                self._rescue.begin(error)
+                self._join(late=self._blind)
+            except OSError as failure:
+                self._fails(SpoolUnavailable(str(failure)))
+                return self._retry_wait
             return 0.0
         except SpoolUnavailable as error:
             self._fails(error)
@@ -398,7 +447,7 @@ class Keeper:
 
     def write_row(self, key: int, row: bytes) -> bool:
         """In the keeper's thread: write one row now. False if the disk does not take it."""
-        if self._blind:
+        if self._blind or self._rescue.waits:
             return False
         try:
             self._spool.open()
@@ -410,88 +459,8 @@ class Keeper:
             return False
         return True
 
-    # -- dead letters --------------------------------------------------------------------------------------------
-
-    def _bury(self) -> None:
-        while self._burials:
-            letters, kept = self._burials[0]
-            if self.queue.settings.max_dead:
-                self.letters.add(letters)
-                self.disk_bytes = self._spool.disk_bytes()
-            del self._burials[0]
-            with self.queue.lock:
-                superfluous = set(kept())
-                if not self.queue.settings.max_dead:
-                    self._letters_dropped([one for at, one in enumerate(letters) if at not in superfluous])
-                    superfluous.clear()
-            for at in superfluous:
-                self.letters.remove_one(letters[at])
-            self.queue.wake()
-            self.progress()
-
-    def count_letters(self) -> None:
-        """At the start: a crash may have come between a letter and the cursor that counts it. The letters are right."""
-        with self.queue.lock:
-            for cursor in self.queue.cursors.values():
-                more = self.letters.count(cursor.identity) - cursor.dead
-                cursor.dead += more
-                cursor.excluded -= more
-                self.queue.keep_cursor(cursor)
-
     def _fits(self, size: int) -> bool:
         return self._spool.fits([size], self._guard.growth())
-
-    def _letters_dropped(self, letters: list[Letter]) -> None:
-        with self.queue.lock:
-            for letter in letters:
-                cursor = self.queue.cursors.get(letter.target)
-                if cursor is not None:
-                    cursor.move_dead(1, "dead_overflow")
-                    self.queue.keep_cursor(cursor)
-                self._listener.dropped(letter.target, 1, "dead_overflow")
-
-    # -- damage --------------------------------------------------------------------------------------------------
-
-    def _rescue(self, error: SpoolDamaged, *, late: bool) -> None:
-        """Put a fresh database in the place of a damaged one, with every row that can still be read."""
-        log.error("the queue's database is damaged: %s", error)
-        try:
-            aside = self._spool.set_aside()
-            self._spool.open()
-            found = self._salvage(aside)
-            with self.queue.lock:
-                known = [*self.queue.stock.index]
-                held = [block for block in self.queue.stock.blocks if block.key is not None]
-                for block in held:
-                    if block.key not in found:
-                        block.key = None  # still in memory: it is saved again
-                missing = [key for key in known if key not in found]
-            if not self._joined:
-                self._attach(late=late)
-            for key in missing:
-                start, stop = span_of(key)
-                self.queue.drop(start, stop, "corrupt")
-            if missing:
-                log.error("%d blocks could not be read any more", len(missing))
-            self._save = True
-            self._spool.purge_aside()
-        except (SpoolUnavailable, OSError) as failure:
-            self._fails(SpoolUnavailable(str(failure)))
-
-    def _salvage(self, aside: Path) -> set[int]:
-        found: set[int] = set()
-        part: dict[int, bytes] = {}
-        size = 0
-        for key, value in rows(aside):
-            part[key] = value
-            found.add(key)
-            size += len(value)
-            if size > self._spool.transaction_bytes:
-                self._spool.write(part)
-                part, size = {}, 0
-        if part:
-            self._spool.write(part)
-        return found
 
     def _close(self) -> None:
         try:

@@ -183,6 +183,8 @@ class Spool:
 
     def get(self, key: int) -> bytes | None:
         """The bytes of a row, or None."""
+        if self._cache is None:
+            raise SpoolUnavailable("the database is not open just now")
         with _translated():
             value: bytes | None = self._cache.get(key)
         return value
@@ -273,24 +275,20 @@ class Spool:
             for part in self.directory.glob(f"{path.name}*"):
                 part.unlink()
 
-    def set_aside(self) -> Path:
-        """Rename a damaged database and return its new path; the next ``open`` makes a fresh one."""
+    def set_aside(self, aside: Path) -> None:
+        """Give a damaged database another name; the next ``open`` makes a fresh one."""
         if self._cache is not None:
             cache, self._cache = self._cache, None
             try:
                 cache.close()
             except (sqlite3.Error, diskcache.Timeout) as error:
                 log.debug("closing a damaged database: %s", error)
-        number = 1
-        while (self.directory / f"damaged-{number}.db").exists():
-            number += 1
-        aside = self.directory / f"damaged-{number}.db"
-        for name in _FILES:
+        # The database last: should a kill come in between, its log is beside neither, and SQLite takes no other's.
+        for name in reversed(_FILES):
             if (self.directory / name).exists():
                 (self.directory / name).rename(aside.with_name(aside.name + name[len(_DATABASE) :]))
         sync_directory(self.directory)
-        log.error("the database in %s is damaged: set aside as %s, what is readable moves", self.directory, aside.name)
-        return aside
+        log.error("the database in %s is set aside as %s, what is readable in it moves", self.directory, aside.name)
 
 
 def _blocks(path: Path) -> int:

@@ -5,6 +5,7 @@ import random
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ from resilient_exporters.delivery.keeper import Keeper
 from resilient_exporters.delivery.listener import Listener
 from resilient_exporters.delivery.queue import Queue
 from resilient_exporters.delivery.recovery import take_over
+from resilient_exporters.delivery.rescue import Rescue, waiting_for_rescue
 from resilient_exporters.delivery.ring import Ring
 from resilient_exporters.delivery.settings import Settings
-from resilient_exporters.delivery.spool import STATE, Spool, SpoolDamaged, SpoolUnavailable, disk_bytes, key_of
+from resilient_exporters.delivery.spool import STATE, Spool, SpoolDamaged, SpoolUnavailable, disk_bytes, key_of, rows
 from tests.queues import SMALL, StillClock
 
 
@@ -318,7 +320,7 @@ def test_damage_while_running_is_mended_from_memory(place: Place, caplog: pytest
     assert cursor.dropped == {"corrupt": 5}
     assert (cursor.pending(15), keeper.queue.first_unsaved()) == (10, 15)
     assert list(place.folder.glob("damaged-1.db"))
-    assert "5 blocks could not be read" in caplog.text
+    assert "5 records could not be read" in caplog.text
     keeper.stop(10)
     assert sum(unpack(row).count for key, row in place.rows().items() if key >= 0) == 10
 
@@ -514,3 +516,177 @@ def test_a_large_database_set_aside_does_not_cost_the_rows(place: Place) -> None
         place.clock.seconds += 100
     assert cursor.dropped == {}
     assert keeper.trouble is None
+
+
+# -- a rescue that is interrupted ------------------------------------------------------------------------------------
+
+
+def with_backlog(place: Place) -> Keeper:
+    """Ten records on disk only, five on disk and in memory, two dead letters."""
+    keeper = place.opened(batch_records=5)
+    cursor = keeper.queue.join("t")
+    for _ in range(2):
+        fill(keeper.queue, 5, 5000)
+        assert keeper.save(10)
+    keeper.queue.empty_ring()
+    fill(keeper.queue, 5, 5000)
+    assert keeper.save(10)
+    for at in range(2):
+        keeper.bury([letter(at)], functools.partial(settle_dead, keeper.queue, cursor, at))
+    turn(keeper)
+    place.clock.seconds += 10
+    keeper.tidy_soon()
+    turn(keeper)
+    assert (cursor.dead, cursor.pending(15)) == (2, 13)
+    return keeper
+
+
+def break_database(keeper: Keeper) -> None:
+    """SQLite finds a setting that is not ours: all rows are readable, and the database is not used any more."""
+    if keeper.thread.is_alive():
+        keeper.call(keeper._spool.close)
+    with closing(sqlite3.connect(keeper._spool.directory / "cache.db")) as connection:
+        connection.execute("INSERT INTO Settings VALUES ('transact', 1)")
+        connection.commit()
+
+
+def fresh_one_fails(patch: pytest.MonkeyPatch) -> None:
+    """From now on no new database can be made; one that is there is opened."""
+    real = Spool.open
+
+    def fails(self: Spool) -> None:
+        if not (self.directory / "cache.db").exists():
+            raise SpoolUnavailable("unable to open database file")
+        real(self)
+
+    patch.setattr(Spool, "open", fails)
+
+
+def test_what_was_set_aside_is_salvaged_once_a_fresh_database_can_be_made(place: Place) -> None:
+    keeper = with_backlog(place)
+    cursor = keeper.queue.cursors["t"]
+    # Given a damaged database, in the place of which no other can be made just now
+    break_database(keeper)
+    with pytest.MonkeyPatch.context() as broken:
+        fresh_one_fails(broken)
+        fill(keeper.queue, 1)
+        assert not keeper.save(10)
+        assert [one.name for one in waiting_for_rescue(place.folder)] == ["salvage-1.db"]
+        # When somebody wants a record of it, a letter, or room for a large record
+        keeper.queue.stock.want(keeper.queue.stock.index[0])
+        turn(keeper)
+        with pytest.raises(SpoolUnavailable, match="not open"):
+            keeper.call(lambda: list(keeper.letters))
+        assert not keeper.call(lambda: keeper.write_row(key_of(16, 1), b"x"))
+    # Then nothing is given up, and all of it is there when the disk is
+    place.clock.seconds += 100
+    assert keeper.save(10)
+    assert (cursor.dropped, cursor.dead, cursor.pending(16)) == ({}, 2, 14)
+    assert [one.offset for one in keeper.call(lambda: list(keeper.letters))] == [0, 1]
+    assert waiting_for_rescue(place.folder) == []
+    assert (place.folder / "damaged-1.db").exists()
+    keeper.stop(10)
+    # All but the rows of the two that are letters
+    assert sum(unpack(row).count for key, row in place.rows().items() if key >= 0) == 14
+
+
+@pytest.mark.parametrize("reboot", [False, True])
+def test_what_was_set_aside_is_salvaged_at_the_next_start(place: Place, reboot: bool) -> None:
+    keeper = with_backlog(place)
+    break_database(keeper)
+    with pytest.MonkeyPatch.context() as broken:
+        fresh_one_fails(broken)
+        fill(keeper.queue, 1)
+        assert not keeper.save(10)
+        keeper.stop(10)
+    if reboot:
+        place.ring.unlink()
+    again = place.opened(batch_records=5)
+    cursor = again.queue.join("t")
+    again.count_letters()
+    # Then only what never was on disk is gone, and only with the memory
+    assert cursor.pending(again.queue.following) == (13 if reboot else 14)
+    assert (cursor.dropped, cursor.dead) == ({}, 2)
+    assert waiting_for_rescue(place.folder) == []
+
+
+def test_damage_found_at_a_start_at_which_no_fresh_database_can_be_made(place: Place) -> None:
+    keeper = with_backlog(place)
+    keeper.stop(10)
+    break_database(keeper)
+    place.ring.unlink()
+    with pytest.MonkeyPatch.context() as broken:
+        fresh_one_fails(broken)
+        again = place.opened(batch_records=5)
+        cursor = again.queue.join("t")
+        # Given records that are accepted before the disk can be read
+        fill(again.queue, 1)
+        assert not again.save(10)
+    place.clock.seconds += 100
+    assert again.save(10)
+    turn(again)
+    # Then they do not take the places of those that wait there
+    assert (cursor.dropped, cursor.pending(again.queue.following), again.trouble) == ({}, 14, None)
+
+
+def test_a_rescue_killed_in_its_middle_is_done_again(place: Place) -> None:
+    keeper = with_backlog(place)
+    keeper.stop(10)
+    break_database(keeper)
+    # Given a rescue of which one row was written when it was killed
+    spool = Spool(place.folder, place.max_disk)
+    rescue = Rescue(spool)
+    rescue.begin(SpoolDamaged("for this test"))
+    spool.open()
+    (aside,) = waiting_for_rescue(place.folder)
+    spool.write(dict([next(iter(rows(aside)))]))
+    spool.close()
+    again = place.opened(batch_records=5)
+    cursor = again.queue.join("t")
+    again.count_letters()
+    assert (cursor.dropped, cursor.dead, cursor.pending(15)) == ({}, 2, 13)
+    assert waiting_for_rescue(place.folder) == []
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_rows_and_letters_that_cannot_be_salvaged_are_counted(place: Place, restart: bool) -> None:
+    keeper = with_backlog(place)
+    # Given that two rows and the letters are gone, as well as what made it a database of ours
+    keeper.call(lambda: keeper._spool._cache._sql("DELETE FROM Cache WHERE key BETWEEN 0 AND ?", (key_of(9, 9),)))
+    keeper.call(lambda: keeper._spool._cache._sql("DELETE FROM Cache WHERE key <= -1000"))
+    if restart:
+        keeper.stop(10)
+    break_database(keeper)
+    if restart:
+        keeper = place.opened(batch_records=5)
+        keeper.queue.join("t")
+        keeper.count_letters()
+    else:
+        fill(keeper.queue, 1)
+        keeper.save(10)
+    cursor = keeper.queue.cursors["t"]
+    assert (cursor.dropped, cursor.dead) == ({"corrupt": 10}, 0)
+    following = keeper.queue.following
+    assert cursor.pending(following) == following - 10
+    assert cursor.accepted(following) == following
+
+
+def test_a_database_set_aside_that_cannot_be_opened_just_now_is_tried_again(place: Place) -> None:
+    keeper = with_backlog(place)
+    keeper.stop(10)
+    break_database(keeper)
+    rescue = Rescue(Spool(place.folder, place.max_disk))
+    rescue.begin(SpoolDamaged("for this test"))
+    (aside,) = waiting_for_rescue(place.folder)
+    hidden = aside.rename(place.folder / "hidden")
+    aside.mkdir()  # which SQLite cannot open
+    again = place.opened(batch_records=5)
+    cursor = again.queue.join("t")
+    assert again.trouble is not None
+    aside.rmdir()
+    hidden.rename(aside)
+    place.clock.seconds += 100
+    again.save_soon()
+    turn(again)
+    assert (cursor.dropped, cursor.pending(15)) == ({}, 13)
+    assert place.told.disk[-1] is None

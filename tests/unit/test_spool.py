@@ -17,6 +17,7 @@ import pytest
 from resilient_exporters.delivery import spool as module
 from resilient_exporters.delivery.block import Block, pack
 from resilient_exporters.delivery.frame import frame
+from resilient_exporters.delivery.rescue import Rescue, waiting_for_rescue
 from resilient_exporters.delivery.spool import (
     STATE,
     Spool,
@@ -384,7 +385,7 @@ def test_a_planted_row_is_never_run(directory: Path, tmp_path: Path, where: str)
     with pytest.raises(SpoolDamaged):
         print([spool.get(key) for key in spool.keys()[0]])
     # Then nothing ran, and salvage takes what are rows of ours and nothing else
-    found = dict(rows(spool.set_aside()))
+    found = dict(rows(aside_of(spool)))
     assert set(found) - {7} == {key_of(at * 10, 10) for at in range(3)}
     assert all(type(value) is bytes for value in found.values())
     assert not trace.exists()
@@ -422,7 +423,7 @@ def test_a_planted_setting_is_damage(directory: Path, name: Any, value: Any) -> 
     spool = Spool(directory, 1 << 20)
     with pytest.raises(SpoolDamaged):
         spool.open()
-    assert len(dict(rows(spool.set_aside()))) == 3
+    assert len(dict(rows(aside_of(spool)))) == 3
     spool.open()
     spool.close()
 
@@ -437,6 +438,12 @@ def test_a_setting_that_is_no_text_at_all(directory: Path) -> None:
 # -- damage --------------------------------------------------------------------------------------------------------
 
 
+def aside_of(spool: Spool) -> Path:
+    """A damaged database, where it is set aside."""
+    Rescue(spool).begin(SpoolDamaged("for this test"))
+    return waiting_for_rescue(spool.directory)[-1]
+
+
 def opened_somehow(directory: Path) -> tuple[dict[int, bytes], bool]:
     """What the keeper gets out of a database, and whether it had to be set aside."""
     spool = Spool(directory, 64 << 20)
@@ -445,11 +452,13 @@ def opened_somehow(directory: Path) -> tuple[dict[int, bytes], bool]:
         found = {key: spool.get(key) for key in spool.keys()[0]}
         spool.write({1 << 50: b"x"}, [1 << 50])
         return {key: value for key, value in found.items() if value is not None}, False
-    except SpoolDamaged:
-        found = dict(rows(spool.set_aside()))
+    except SpoolDamaged as error:
+        rescue = Rescue(spool)
+        rescue.begin(error)
         spool.open()
-        spool.write({key: value for key, value in found.items() if value is not None})
-        return {key: value for key, value in found.items() if value is not None}, True
+        kept = {key: spool.get(key) or b"" for key in rescue.salvage()}
+        rescue.finish()
+        return kept, True
     finally:
         spool.close()
 
@@ -469,8 +478,11 @@ def test_each_damaged_database_gets_a_name_of_its_own(directory: Path) -> None:
     for number in (1, 2, 3):
         (directory / "cache.db").write_bytes(b"junk" * 2000)
         (directory / "cache.db-wal").write_bytes(b"junk")
-        spool = Spool(directory, 1 << 20)
-        assert spool.set_aside().name == f"damaged-{number}.db"
+        rescue = Rescue(Spool(directory, 1 << 20))
+        rescue.begin(SpoolDamaged("junk"))
+        assert (directory / "salvage-1.db-wal").exists() or number > 1
+        rescue.finish()
+        assert (directory / f"damaged-{number}.db").exists()
         assert (directory / f"damaged-{number}.db-wal").exists()
     assert not (directory / "cache.db-wal").exists()
 

@@ -1,0 +1,87 @@
+"""Burials: dead letters on their way to disk, and the cursors' count of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from resilient_exporters.delivery.cursor import EXCLUDED
+from resilient_exporters.delivery.deadletters import DeadLetters, Letter
+from resilient_exporters.delivery.listener import Listener
+from resilient_exporters.delivery.queue import Queue
+from resilient_exporters.delivery.spool import Spool
+
+__all__ = ["Burials"]
+
+
+class Burials:
+    """Keeps the letters that targets hand in, and sees to it that each is counted once.
+
+    ``add`` may be called by anyone, the rest belongs to the keeper's thread.
+
+    Args:
+        queue: whose cursors count the letters.
+        spool: where they are kept.
+        listener: told of letters that are dropped.
+        fits: whether so many bytes more keep the bounds on the disk.
+
+    Attributes:
+        letters: those on disk.
+        robbed: at this start not all letters could be read any more.
+    """
+
+    def __init__(self, queue: Queue, spool: Spool, listener: Listener, fits: Callable[[int], bool]) -> None:
+        self._queue = queue
+        self._listener = listener
+        self.robbed = False
+        self._waiting: list[tuple[list[Letter], Callable[[], list[int]]]] = []
+        self.letters = DeadLetters(spool, queue.settings.max_dead, self._overflowed, fits)
+
+    def add(self, letters: list[Letter], kept: Callable[[], list[int]]) -> None:
+        """Hand letters in; see ``Keeper.bury``."""
+        self._waiting.append((letters, kept))
+
+    def work(self) -> bool:
+        """Keep what was handed in. Returns whether that was anything.
+
+        Raises:
+            SpoolUnavailable, SpoolDamaged: what is not kept yet stays handed in.
+        """
+        done = bool(self._waiting)
+        while self._waiting:
+            letters, kept = self._waiting[0]
+            keep = self._queue.settings.max_dead > 0
+            if keep:
+                self.letters.add(letters)
+            del self._waiting[0]
+            with self._queue.lock:
+                superfluous = set(kept())
+                if not keep:
+                    self._overflowed([one for at, one in enumerate(letters) if at not in superfluous])
+                    superfluous.clear()
+            for at in superfluous:
+                self.letters.remove_one(letters[at])
+        return done
+
+    def count(self) -> None:
+        """At the start: a crash may have come between a letter and the cursor that counts it. The letters are right."""
+        with self._queue.lock:
+            for cursor in self._queue.cursors.values():
+                more = self.letters.count(cursor.identity) - cursor.dead
+                cursor.move_dead(-more, "corrupt" if self.robbed and more < 0 else EXCLUDED)
+                self._queue.keep_cursor(cursor)
+
+    def lost(self, found: set[int]) -> None:
+        """The database was replaced, and these rows are all there is: other letters count as dropped."""
+        self._dropped(self.letters.forget_other(found), "corrupt")
+
+    def _overflowed(self, letters: list[Letter]) -> None:
+        self._dropped([letter.target for letter in letters], "dead_overflow")
+
+    def _dropped(self, targets: Iterable[str], reason: str) -> None:
+        with self._queue.lock:
+            for target in targets:
+                cursor = self._queue.cursors.get(target)
+                if cursor is not None:
+                    cursor.move_dead(1, reason)
+                    self._queue.keep_cursor(cursor)
+                self._listener.dropped(target, 1, reason)
