@@ -351,7 +351,7 @@ class Engine:
             for target in self.targets:
                 target.budget = None
                 if budget is not None and self.settings.manual:
-                    target.breaker.wait_for_poke()
+                    target.rest()
             self.dispatcher.ring()
             after = self.totals()
             complete = all(target.cursor.settled(0, until) for target in self.targets)

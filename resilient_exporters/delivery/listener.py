@@ -17,7 +17,10 @@ class Listener:
     """
 
     def state_changed(self, target: str, state: str, reason: str) -> None:
-        """A target's breaker is now "closed", "open" or "held"."""
+        """A target's breaker is now "closed", "open" or "held". Once for each change, and for each new reason to hold.
+
+        The probes in between ("half-open" in ``stats``) are not told.
+        """
 
     def delivered(self, target: str, records: int, seconds: float) -> None:
         """A batch was delivered; ``seconds`` is what the attempt took."""
@@ -26,7 +29,10 @@ class Listener:
         """Records were dropped, by one target or (None) by all. ``reason`` as in the counters."""
 
     def dead_lettered(self, target: str, record_id: str, reason: str) -> None:
-        """A target refused a record for good."""
+        """A target refused a record for good, and its dead letter is on disk.
+
+        With ``max_dead=0`` there is no letter: then ``dropped`` follows.
+        """
 
     def disk_changed(self, trouble: str | None) -> None:
         """The queue's disk fails with ``trouble``, or (None) works again."""

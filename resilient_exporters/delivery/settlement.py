@@ -129,16 +129,16 @@ class Settlement:
             )
             for offset, record, reason in refused
         ]
-        for offset, record, reason in refused:
+        for offset, _, _ in refused:
             self.claimed.add(offset, offset + 1)
-            self._listener.dead_lettered(self.cursor.identity, record.id, reason)
 
         def kept() -> list[int]:
             superfluous = []
-            for at, (offset, _, reason) in enumerate(refused):
+            for at, (offset, record, reason) in enumerate(refused):
                 self.claimed.remove(offset, offset + 1)
                 if self.settle(offset, offset + 1, DEAD):
                     self.history.odd(offset, offset + 1, reason)
+                    self._listener.dead_lettered(self.cursor.identity, record.id, reason)
                 else:
                     superfluous.append(at)  # it was dropped meanwhile, and is counted so
             return superfluous

@@ -94,6 +94,7 @@ class Target:
         self._fresh = queue.following
         self._connected = False
         self._connecting = threading.Lock()
+        self._told = (CLOSED, "")
 
     @property
     def name(self) -> str:
@@ -312,8 +313,7 @@ class Target:
             return
         self.last_error = failure.reason
         if isinstance(failure, Hold):
-            if self.breaker.hold(now, failure.reason):
-                self._changed(failure.reason)
+            self.breaker.hold(now, failure.reason)
         elif (
             suspect is None
             and isinstance(failure, Unclear)
@@ -322,11 +322,17 @@ class Target:
             self.breaker.again()
         else:
             self._fail(attempt, offsets, failure, decoded, now, delivered)
+        self._tell()
 
     def _is_there(self, text: str) -> None:
         if self.breaker.succeed():
             self._fresh = self._queue.following
-            self._changed(text)
+        self._tell(text)
+
+    def rest(self) -> None:
+        """Manual: nothing more is sent until someone asks."""
+        self.breaker.wait_for_poke()
+        self._tell("waits for the next flush")
 
     def _condemn(self, suspect: Suspect) -> None:
         """The record behind the suspect was taken, or clearly answered: the suspect is poison."""
@@ -369,8 +375,6 @@ class Target:
             self.breaker.failures = 0
         slow = attempt.sink.timeout > 0 and now - attempt.started >= attempt.sink.timeout / 2
         opens = self.breaker.fail(now, failure.reason, getattr(failure, "after", None))
-        if opens:
-            self._changed(failure.reason)
         if not delivered and (opens or slow):
             # The probe is smaller; and where it takes long, fewer may get through in time. That quick refusals go on
             # says nothing about the size.
@@ -384,10 +388,15 @@ class Target:
     def _others_wait(self, offset: int) -> bool:
         return any(start != offset or stop > offset + 1 for start, stop in self.cursor.open(0, self._queue.sealed))
 
-    def _changed(self, reason: str) -> None:
-        state = self.breaker.state
-        if state == CLOSED:
-            log.info("%s: %s", self.name, reason)
+    def _tell(self, text: str = "") -> None:
+        """Say how the target is, once for each change. A probe under way is none; another thing to mend is."""
+        state, reason = self.breaker.state, self.breaker.reason or text
+        news = (state, reason if state == HELD else "")
+        if state == HALF_OPEN or news == self._told:
+            return
+        self._told = news
+        if state == CLOSED or not self.breaker.failures:
+            log.info("%s: %s", self.name, text)
         else:
             log.warning(
                 "%s: %s (%s); %d records wait", self.name, "held" if state == HELD else "not reached", reason,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from resilient_exporters import ExporterPool, HoldError, InvalidConfigError, Listener, RejectedError
-from tests.targets import PATIENCE, Target, numbers
+from resilient_exporters.delivery.keeper import Keeper
+from tests.targets import PATIENCE, Target, balanced, numbers, until
 
 
 class Diary(Listener):
@@ -74,6 +78,78 @@ def test_a_hold_is_told_and_a_new_reason_too() -> None:
         ("state", "target", "held", "HoldError: wrong password"),
         ("state", "target", "held", "HoldError: no such database"),
     ]
+
+
+@pytest.mark.parametrize("stepwise", [False, True])
+def test_every_change_between_held_and_open_is_told_once(stepwise: bool) -> None:
+    # Given
+    diary = Diary()
+    exporter = Target(None, listeners=[diary], retry=3600)
+    exporter.send({"n": 0})
+    answers = [
+        ConnectionError("refused"), HoldError("refused"), HoldError("refused"), ConnectionError("refused"),
+        ValueError("unclear"), RejectedError("never"), HoldError("password"), None,
+    ]  # fmt: skip
+
+    # When
+    assert exporter.flush(PATIENCE).complete
+    for number, answer in enumerate(answers):
+        exporter.answer = answer
+        if number in (0, 6):
+            exporter.send({"n": number})
+        exporter.flush(PATIENCE)
+        if stepwise:
+            exporter.flush(PATIENCE)
+
+    # Then
+    assert [line[2] for line in diary.of("state")] == ["open", "held", "open", "closed", "held", "closed"]
+    assert exporter.stats().targets["target"].state == "closed"
+
+
+def test_waiting_for_the_next_flush_is_told_like_any_other_change() -> None:
+    diary = Diary()
+    exporter = Target(ConnectionError("down"), listeners=[diary], manual_reexport=True)
+    exporter.send(numbers(5))
+    exporter.flush(PATIENCE)
+    exporter.answer = None
+    exporter.flush(PATIENCE, max_records=2)
+    exporter.flush(PATIENCE, max_records=2)
+    assert exporter.flush(PATIENCE).complete
+    states = [line[2] for line in diary.of("state")]
+    assert states == ["open", "closed"] * (len(states) // 2)
+    assert exporter.stats().targets["target"].state == states[-1]
+
+
+def test_a_dead_letter_is_told_once_it_is_on_disk() -> None:
+    # Given a disk that does not take letters
+    diary = Diary()
+    exporter = Target(RejectedError("no"), listeners=[diary])
+    keeper = exporter._open().keeper
+    release = threading.Event()
+    with disk_held(keeper, release):
+        exporter.send({"n": 0})
+        exporter.entered()
+        # When the target has refused the record, then nobody is told that it is kept
+        exporter.gate.wait()
+        until(exporter, lambda stats: stats.targets["target"].attempts == 1 and not exporter._open().targets[0].flying)
+        assert diary.of("dead") == []
+        assert balanced(exporter).targets["target"].pending == 1
+    # And when it is there, then it is told
+    until(exporter, lambda stats: stats.targets["target"].dead == 1)
+    assert [line[3] for line in diary.of("dead")] == ["RejectedError: no"]
+    assert [letter.data for letter in exporter.dead_letters()] == [{"n": 0}]
+
+
+@contextmanager
+def disk_held(keeper: Keeper, release: threading.Event) -> Iterator[None]:
+    """The keeper's thread is busy with a disk that does not answer."""
+    thread = threading.Thread(target=keeper.call, args=(release.wait,))
+    thread.start()
+    try:
+        yield
+    finally:
+        release.set()
+        thread.join(PATIENCE)
 
 
 def test_deliveries_are_told_per_batch() -> None:
