@@ -6,7 +6,10 @@ import pickle
 import random
 import sqlite3
 import stat
+import subprocess
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from typing import Any
 import diskcache
 import pytest
 
+from resilient_exporters.delivery import database
 from resilient_exporters.delivery import spool as module
 from resilient_exporters.delivery.block import Block, pack
 from resilient_exporters.delivery.frame import frame
@@ -56,6 +60,10 @@ def row_of(first: int, count: int) -> bytes:
 def sql(directory: Path, statement: str, *values: object) -> list[Any]:
     with closing(sqlite3.connect(directory / "cache.db", isolation_level=None)) as connection:
         return connection.execute(statement, values).fetchall()
+
+
+def page_size(directory: Path) -> int:
+    return int(sql(directory, "PRAGMA page_size")[0][0])
 
 
 def filled(directory: Path, number: int = 120, size: int = 3000) -> dict[int, bytes]:
@@ -190,12 +198,190 @@ def test_the_settings_of_the_database(spool: Spool, directory: Path) -> None:
 
 def test_a_new_database_is_synced_into_its_directory(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[Path] = []
-    monkeypatch.setattr(module, "sync_directory", synced.append)
+    monkeypatch.setattr(database, "sync_directory", synced.append)
     for _ in range(2):
         spool = Spool(directory, 1 << 20)
         spool.open()
         spool.close()
     assert synced == [directory]
+
+
+def bytes_written() -> int:
+    return int(next(line for line in Path("/proc/self/io").read_text().splitlines() if "wchar" in line).split()[1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="the kernel does not count what is written")
+def test_a_fresh_database_is_one_small_write(directory: Path) -> None:
+    # Given the image of an empty database, made for another queue
+    (directory / "other").mkdir()
+    spool = Spool(directory / "other", 8 << 20)
+    spool.open()
+    spool.close()
+
+    # When
+    before = bytes_written()
+    spool = Spool(directory, 8 << 20)
+    spool.open()
+
+    # Then: diskcache by itself would write 400 KB
+    assert bytes_written() - before < 64_000
+    spool.write({1: b"one"})
+    spool.close()
+
+
+def test_an_opening_changes_nothing(directory: Path) -> None:
+    # Given: diskcache by itself would write each of its settings anew, 300 KB
+    filled(directory, 5)
+    whole = (directory / "cache.db").read_bytes()
+
+    # When
+    spool = Spool(directory, 64 << 20)
+    spool.open()
+
+    # Then nothing is in the log, and nothing in the database
+    assert (directory / "cache.db-wal").stat().st_size == 0
+    assert (directory / "cache.db").read_bytes() == whole
+    spool.close()
+    # And a setting that is another one is changed
+    again = Spool(directory, 8 << 20)
+    again.open()
+    assert again._pragma("journal_size_limit") == 512 << 10
+    again.close()
+
+
+@pytest.fixture
+def full_tmpfs(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "shm"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a tmpfs cannot be mounted here (needs root)")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_fresh_database_is_made_beside_where_tmpfs_is_full(
+    directory: Path, full_tmpfs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_QUICK", str(full_tmpfs))
+    makes_a_database(directory, monkeypatch)
+    assert list(full_tmpfs.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["none", "a file", "left over"])
+def test_a_fresh_database_is_made_beside_where_there_is_no_tmpfs(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    quick = tmp_path / "shm"
+    monkeypatch.setattr(database, "_QUICK", str(quick))
+    if what == "a file":
+        quick.touch()
+    elif what == "left over":
+        # Given what a program left that was killed while it made one
+        (directory / "new").mkdir()
+        (directory / "new" / "cache.db").write_bytes(b"half")
+        (directory / "cache.db-new").write_bytes(b"half")
+    makes_a_database(directory, monkeypatch)
+
+
+def makes_a_database(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "_images", {})
+    spool = Spool(directory, 8 << 20)
+    spool.open()
+    spool.write({1: b"one"})
+    assert spool._pragma("synchronous") == 2
+    assert {entry.name for entry in directory.iterdir()} <= {"cache.db", "cache.db-wal", "cache.db-shm"}
+    spool.close()
+    assert sql(directory, "SELECT value FROM Settings WHERE key = 'sqlite_synchronous'") == [(2,)]
+    assert sql(directory, "PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.mark.parametrize("step", ["write", "sync", "rename"])
+def test_a_cut_while_a_database_is_made_leaves_none(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    # Given a process that ends in the middle
+    class Cut(BaseException):
+        pass
+
+    def ends(*_: object, **__: object) -> Any:
+        raise Cut
+
+    spool = Spool(directory, 8 << 20)
+    with monkeypatch.context() as broken:
+        if step == "write":
+            broken.setattr(os, "fdopen", ends)
+        elif step == "sync":
+            broken.setattr(os, "fsync", ends)
+        else:
+            broken.setattr(Path, "rename", ends)
+        with pytest.raises(Cut):
+            spool.open()
+
+    # Then the next one begins anew
+    again = Spool(directory, 8 << 20)
+    assert not again.exists
+    again.open()
+    again.write({1: b"one"})
+    assert {entry.name for entry in directory.iterdir()} <= {"cache.db", "cache.db-wal", "cache.db-shm"}
+    again.close()
+
+
+def test_a_disk_that_is_full_keeps_no_half_database(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    spool = Spool(directory, 8 << 20)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", full)
+        with pytest.raises(SpoolUnavailable, match="No space"):
+            spool.open()
+    assert list(directory.iterdir()) == []
+    spool.open()
+    spool.close()
+
+
+def test_many_queues_are_begun_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given no image yet
+    monkeypatch.setattr(database, "_images", {})
+    together = threading.Barrier(6)
+
+    def begin(number: int) -> bytes | None:
+        place = tmp_path / str(number)
+        place.mkdir()
+        spool = Spool(place, (8 + number % 2) << 20)
+        together.wait()
+        spool.open()
+        spool.write({1: b"%d" % number})
+        spool.close()
+        spool.open()
+        try:
+            return spool.get(1)
+        finally:
+            spool.close()
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(begin, range(6))) == [b"%d" % number for number in range(6)]
+
+
+def test_a_database_with_other_pages_is_used_as_it_is(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given one as SQLite makes it by itself
+    monkeypatch.setattr(database, "_images", {})
+    with monkeypatch.context() as earlier:
+        earlier.setattr(database, "_PAGE", 4096)
+        values = filled(directory, 20)
+    assert page_size(directory) == 4096
+
+    # When
+    spool = Spool(directory, 8 << 20)
+    spool.open()
+
+    # Then
+    assert {key: spool.get(key) for key in values} == values
+    assert spool._pragma("wal_autocheckpoint") * 4096 == spool.transaction_bytes
+    assert spool.fits([100_000], 1 << 30)
+    assert not spool.fits([8 << 20], 1 << 30)
+    spool.close()
 
 
 def test_disk_bytes_are_those_of_du(directory: Path) -> None:
@@ -299,7 +485,7 @@ def test_a_read_only_directory_may_pass(directory: Path) -> None:
 
 
 def test_a_read_only_file_system_may_pass(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: object) -> int:
+    def fails(*_: object, **__: object) -> int:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     spool = Spool(directory, 1 << 20)
@@ -345,7 +531,7 @@ def test_a_directory_that_is_gone_may_come_back(directory: Path, tmp_path: Path)
     ],
 )
 def test_what_may_pass_and_what_is_damage(error: Exception, expected: type[Exception]) -> None:
-    with pytest.raises(expected), module._translated():
+    with pytest.raises(expected), database.translated():
         raise error
 
 
@@ -532,12 +718,13 @@ def test_noise_in_a_database_at_many_places(directory: Path) -> None:
     values = filled(directory)
     whole = (directory / "cache.db").read_bytes()
     chance = random.Random(4)
-    pages = len(whole) // 4096
+    size = page_size(directory)
+    pages = len(whole) // size
     worst = len(values)
     for page in [*range(1, pages, pages // 20)]:
         for file in directory.iterdir():
             file.unlink()
-        (directory / "cache.db").write_bytes(whole[: page * 4096] + chance.randbytes(4096) + whole[(page + 1) * 4096 :])
+        (directory / "cache.db").write_bytes(whole[: page * size] + chance.randbytes(size) + whole[(page + 1) * size :])
         found, _ = opened_somehow(directory)
         # Then most rows come out; a block's own checksum tells what was altered in place
         assert set(found) <= set(values), page
@@ -556,12 +743,13 @@ def test_a_damaged_first_leaf_does_not_hide_the_others(directory: Path) -> None:
     spool.close()
     database = directory / "cache.db"
     raw = bytearray(database.read_bytes())
+    size = page_size(directory)
     at = next(
         place
-        for place in range(4096, len(raw), 4096)
-        if raw[place] == 13 and b"0000000000" in raw[place : place + 4096]
+        for place in range(size, len(raw), size)
+        if raw[place] == 13 and b"0000000000" in raw[place : place + size]
     )
-    raw[at : at + 4096] = b"\xff" * 4096
+    raw[at : at + size] = b"\xff" * size
     database.write_bytes(raw)
     found = dict(rows(database))
     assert len(found) > 1900
