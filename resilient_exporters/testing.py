@@ -27,6 +27,7 @@ from typing import Any, ClassVar, TypeVar
 from uuid import uuid4
 
 from resilient_exporters.delivery.clock import Bell, Clock
+from resilient_exporters.delivery.engine import Engine
 from resilient_exporters.delivery.outcome import Batch, Delivered, Full, Hold, Outcome, Reject, Retry, Split
 from resilient_exporters.errors import InvalidConfigError
 from resilient_exporters.exporter import Exporter
@@ -68,7 +69,7 @@ class RecordingExporter(Exporter):
         self._keep(batch, None)
         return None
 
-    def wait_for(self, count: int, timeout: float = 5.0) -> list[Any]:
+    def wait_for(self, count: int, timeout: float = 30.0) -> list[Any]:
         """Wait until ``count`` records were delivered, and return all that were.
 
         Args:
@@ -83,7 +84,7 @@ class RecordingExporter(Exporter):
                 raise AssertionError(f"{self.name}: {len(self.records)} of {count} records after {timeout:g} s")
             return list(self.records)
 
-    def wait_for_attempts(self, count: int, timeout: float = 5.0) -> list[Batch]:
+    def wait_for_attempts(self, count: int, timeout: float = 30.0) -> list[Batch]:
         """Wait until ``count`` batches were given to it, and return all that were.
 
         Args:
@@ -100,8 +101,9 @@ class RecordingExporter(Exporter):
 
     def _begin(self, batch: Batch) -> int:
         with self._changed:
-            if any(isinstance(engine.clock, FakeClock) for engine in self._engines):
-                _answering.begin()
+            engines = [engine for engine in self._engines if isinstance(engine.clock, FakeClock)]
+            if engines:
+                _answering.begin(engines, at_once=type(self).export in _AT_ONCE)
             self.batches.append(batch)
             self._changed.notify_all()
             return len(self.batches)
@@ -188,30 +190,38 @@ def _is_error(entry: object) -> bool:
     return isinstance(entry, BaseException) or (isinstance(entry, type) and issubclass(entry, BaseException))
 
 
+_AT_ONCE = (RecordingExporter.export, FlakyTarget.export)
+
+
 class _Answering:
     """Threads whose target has answered at once, until the exporter takes the time of the answer."""
 
     def __init__(self) -> None:
         self._mine = threading.local()
         self._changed = threading.Condition()
-        self._count = 0
+        self._threads: dict[int, tuple[list[Engine], bool]] = {}
 
-    def begin(self) -> None:
-        if not getattr(self._mine, "counted", False):
-            self._mine.counted = True
-            with self._changed:
-                self._count += 1
+    def begin(self, engines: list[Engine], *, at_once: bool) -> None:
+        self._mine.counted = True
+        with self._changed:
+            self._threads[threading.get_ident()] = engines, at_once
 
     def done(self) -> None:
         if getattr(self._mine, "counted", False):
             self._mine.counted = False
             with self._changed:
-                self._count -= 1
+                self._threads.pop(threading.get_ident(), None)
                 self._changed.notify_all()
 
-    def wait_for_all(self, timeout: float) -> None:
+    def wait_for_all(self) -> None:
+        """Wait until each answer is noted; where a subclass may do more than answer, for a second."""
         with self._changed:
-            self._changed.wait_for(lambda: self._count == 0, timeout)
+            at_once = all(at_once for _, at_once in self._threads.values())
+            self._changed.wait_for(lambda: not self._open(), 30.0 if at_once else 1.0)
+
+    def _open(self) -> bool:
+        # The answer to a queue that was closed meanwhile is noted by nobody.
+        return any(not engine.closed for engines, _ in self._threads.values() for engine in engines)
 
 
 _answering = _Answering()
@@ -225,8 +235,8 @@ class FakeClock(Clock):
     otherwise; wait for what you expect with ``wait_for`` or ``eventually``. One clock may serve many exporters. A pool
     waits for its own ``linger`` before it sends: give it ``linger=0``, or advance.
 
-    A ``RecordingExporter`` and a scripted ``FlakyTarget`` take no time: ``advance`` lets the answer be noted first (for
-    up to a real second), so that a test that has seen the batch may advance to the retry.
+    A ``RecordingExporter`` and a scripted ``FlakyTarget`` take no time: ``advance`` lets the answer be noted first, so
+    that a test that has seen the batch may advance to the retry.
 
     Args:
         now: monotonic seconds to begin with.
@@ -283,7 +293,7 @@ class FakeClock(Clock):
         """
         if seconds < 0:
             raise ValueError(f"seconds={seconds!r}: monotonic time never goes back; step_wall sets the wall clock")
-        _answering.wait_for_all(timeout=1.0)
+        _answering.wait_for_all()
         with self._lock:
             self._now += seconds
             self._time += seconds
@@ -325,7 +335,7 @@ class _Wait:
         self.over = False
 
 
-def eventually(condition: Callable[[], T], timeout: float = 5.0, message: str = "") -> T:
+def eventually(condition: Callable[[], T], timeout: float = 30.0, message: str = "") -> T:
     """Wait until a condition holds, and return what it gave.
 
     Args:
