@@ -12,6 +12,7 @@ import pytest
 from resilient_exporters import ClosedError
 from resilient_exporters.delivery import engine
 from resilient_exporters.delivery.ring import ring_path
+from tests.targets import PATIENCE
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +41,6 @@ def no_thread_left() -> Iterator[None]:
     yield
     left = [thread for thread in set(threading.enumerate()) - before if not thread.daemon]
     for thread in left:
-        thread.join(2)
+        thread.join(PATIENCE)
     alive = [thread.name for thread in left if thread.is_alive()]
     assert not alive, f"non-daemon threads left: {alive}"

@@ -13,7 +13,7 @@ import resilient_exporters
 
 __all__ = ["PATIENCE", "environment", "run", "start"]
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 """Seconds after which a program has not done what it should."""
 
 

@@ -34,7 +34,7 @@ class StillClock(Clock):
         return self.booted
 
     def wait(self, bell: Bell, seconds: float | None) -> bool:
-        return bell.wait(0 if seconds is not None else 5)
+        return bell.wait(0 if seconds is not None else 60)
 
 
 def make_queue(

@@ -47,7 +47,7 @@ def test_store_in_a_file_as_a_program_that_just_ends(tmp_path: Path) -> None:
         os.chdir(sys.argv[1])
         from resilient_exporters import FileExporter
         exporter = FileExporter(target_file="mydata.txt", max_lines=1000, keep_new_data=True)
-        assert exporter.flush(20).complete
+        assert exporter.flush(60).complete
         exporter.close()
     """, tmp_path)  # fmt: skip
     assert (tmp_path / "mydata.txt").read_text() == "value1\nvalue2\n"

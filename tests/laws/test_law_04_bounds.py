@@ -50,7 +50,7 @@ def test_bounds_hold_while_records_of_all_sizes_come(policy: str, seed: int) -> 
     target = balanced(exporter).targets["target"]
     assert target.accepted == sent
     exporter.answer = None
-    assert exporter.flush(10).complete
+    assert exporter.flush(60).complete
     target = balanced(exporter).targets["target"]
     assert target.delivered == len(exporter.taken)
     assert target.delivered > 100

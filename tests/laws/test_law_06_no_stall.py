@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import threading
 import time
 from collections.abc import Callable
@@ -10,25 +11,29 @@ from typing import Any
 import pytest
 
 from resilient_exporters.delivery.spool import Spool
-from tests.targets import PATIENCE, Target, balanced
+from tests.targets import PATIENCE, SOON, Target, balanced
 
-QUICK = 1.0
+QUICK = 0.1
 """Seconds; what it takes is some microseconds, but the machine may be busy."""
 
 
-def slowest(send: Callable[[], Any], times: int) -> float:
-    worst = 0.0
+def usual(call: Callable[[], Any], times: int) -> float:
+    """What most of the calls take at most. None waits for what stands still: then it would never return.
+
+    Not the slowest: a machine that stands still for a second makes one call slow, waiting makes them all slow.
+    """
+    seconds = []
     for _ in range(times):
         began = time.monotonic()
-        send()
-        worst = max(worst, time.monotonic() - began)
-    return worst
+        call()
+        seconds.append(time.monotonic() - began)
+    return statistics.median(seconds)
 
 
 def test_a_dead_link() -> None:
     exporter = Target(timeout=0)
     exporter.gate.clear()
-    assert slowest(lambda: exporter.send({"n": 1}), 5000) < QUICK
+    assert usual(lambda: exporter.send({"n": 1}), 5000) < QUICK
     exporter.gate.set()
 
 
@@ -40,14 +45,14 @@ def test_a_target_that_hangs_in_connect() -> None:
             stuck.wait()
 
     exporter = Stuck(timeout=0)
-    assert slowest(lambda: exporter.send({"n": 1}), 1000) < QUICK
+    assert usual(lambda: exporter.send({"n": 1}), 1000) < QUICK
     stuck.set()
 
 
 @pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest"])
 def test_a_full_queue(policy: str) -> None:
     exporter = Target(ConnectionError("down"), retry=3600, max_records=10, on_full=policy)
-    assert slowest(lambda: exporter.send({"n": 1}), 5000) < QUICK
+    assert usual(lambda: exporter.send({"n": 1}), 5000) < QUICK
     assert balanced(exporter).accepted == 5000
 
 
@@ -68,8 +73,8 @@ def test_a_disk_that_stands_still(monkeypatch: pytest.MonkeyPatch, policy: str) 
     assert writing.wait(PATIENCE)
 
     # When / Then
-    assert slowest(lambda: exporter.send({"pad": "x" * 1000}), 2000) < QUICK
-    assert slowest(exporter.stats, 100) < QUICK
+    assert usual(lambda: exporter.send({"pad": "x" * 1000}), 2000) < QUICK
+    assert usual(exporter.stats, 100) < QUICK
     stats = balanced(exporter)
     assert stats.accepted == 2001
     assert stats.memory_bytes <= 128_000
@@ -77,7 +82,7 @@ def test_a_disk_that_stands_still(monkeypatch: pytest.MonkeyPatch, policy: str) 
     gate_opened_later = threading.Timer(0.2, gate.set)
     gate_opened_later.start()
     exporter.close(0.1)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < SOON
     gate_opened_later.join()
 
 
@@ -86,5 +91,5 @@ def test_stats_wait_for_nothing_while_the_target_hangs() -> None:
     exporter.gate.clear()
     exporter.send({"n": 1})
     exporter.entered()
-    assert slowest(exporter.stats, 200) < QUICK
+    assert usual(exporter.stats, 200) < QUICK
     exporter.gate.set()

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from resilient_exporters import Batch, ExporterPool, HoldError, RejectedError, Split
-from tests.targets import PATIENCE, Target, balanced, numbers
+from tests.targets import PATIENCE, FakeClock, Target, balanced, numbers, until
 
 SICK: dict[str, Any] = {
     "dead": ConnectionError("down"),
@@ -65,30 +65,30 @@ def test_a_hanging_one_does_not_hold_up_the_others() -> None:
         pool.send(record)
 
     # Then
-    healthy.entered()
-    pool.flush(1.0)
+    until(pool, lambda stats: stats.targets["healthy"].delivered == 201)
     assert healthy.taken == numbers(201)
     stuck.set()
 
 
 def test_many_hanging_ones_do_not_use_up_the_workers() -> None:
     # Given
-    stuck = threading.Event()
-    hanging = [Target(lambda _: waits(stuck), name=f"stuck{n}", timeout=0.02) for n in range(5)]
+    clock, stuck = FakeClock(), threading.Event()
+    hanging = [Target(lambda _: waits(stuck), name=f"stuck{n}", timeout=5) for n in range(5)]
     healthy = Target(name="healthy")
-    pool = ExporterPool([*hanging, healthy], retry=0)
+    pool = ExporterPool([*hanging, healthy], retry=0, linger=0, clock=clock)
 
-    # When
+    # When: each hangs as often as it may
     for record in numbers(50):
         pool.send(record)
-    for target in hanging:
-        for _ in range(4):
+    for _ in range(4):
+        for target in hanging:
             target.entered()
-    last = pool.send({"n": 50})
+        clock.advance(5)
+    until(pool, lambda stats: {stats.targets[f"stuck{n}"].hung for n in range(5)} == {4})
+    pool.send({"n": 50})
 
     # Then
-    while not last.targets["healthy"].successful:
-        pool.flush(0.1)
+    until(pool, lambda stats: stats.targets["healthy"].delivered == 51)
     assert healthy.taken == numbers(51)
     assert {balanced(pool).targets[f"stuck{n}"].hung for n in range(5)} == {4}
     stuck.set()

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from resilient_exporters import ExporterPool
+from resilient_exporters.testing import eventually
 from tests.programs import run
-from tests.targets import PATIENCE, Target, numbers
+from tests.targets import PATIENCE, SOON, Target, numbers
 
 
 def waits(event: threading.Event, seconds: float | None = None) -> None:
@@ -26,19 +27,17 @@ def test_close_ends_in_time_and_everything_is_there_at_the_next_start(mood: str,
     moods: dict[str, Any] = {
         "down": ConnectionError("down"),
         "hangs": lambda _: waits(gate),
-        "slow": lambda _: waits(gate, 0.05),
+        "slow": lambda _: waits(gate, 0.5),
     }
     exporter = Target(moods[mood], name="exit", timeout=0, batch_records=10)
     receipts = [exporter.send(record) for record in numbers(1000)]
     exporter.entered()
 
     # When
-    began = time.monotonic()
     report = exporter.close(timeout)
-    seconds = time.monotonic() - began
 
-    # Then
-    assert seconds < timeout + 2
+    # Then: to deliver all would take a slow one 50 s, and the others for ever
+    assert report.pending > 0
     assert report.lost == 0
     assert report.saved == report.pending
     gate.set()
@@ -52,13 +51,11 @@ def test_close_saves_before_it_delivers() -> None:
     # Given: a target that looks whether its record is on disk when it is called during close
     exporter: Target
     sizes: list[int] = []
-    first = threading.Event()
 
     def answer(batch: Any) -> None:
-        if batch[0].data == "first":
-            first.wait()
+        if batch[0].data == "first":  # not before the rest is saved
+            eventually(lambda: exporter.stats().written_bytes)
         sizes.append(exporter.stats().written_bytes)
-        threading.Event().wait(0.03)
 
     exporter = Target(answer, loss_window=3600, batch_records=1)
     exporter.send("first")
@@ -67,12 +64,12 @@ def test_close_saves_before_it_delivers() -> None:
         exporter.send(record)
 
     # When
-    threading.Timer(0.1, first.set).start()
-    report = exporter.close(10)
+    report = exporter.close(PATIENCE)
 
     # Then
     assert report.pending == 0
-    assert sizes[-1] > 0
+    assert len(sizes) == 31
+    assert min(sizes) > 0
 
 
 def test_a_pool_closes_as_one() -> None:
@@ -82,10 +79,10 @@ def test_a_pool_closes_as_one() -> None:
     pool.send(numbers(100))
 
     # When
-    report = pool.close()
+    report = pool.close(3600)
 
     # Then
-    assert report.seconds < 2
+    assert report.seconds < SOON
     assert a.taken == numbers(100)
     assert (report.pending, report.lost) == (100, 0)
     assert a.disconnects == 1
@@ -102,7 +99,7 @@ def test_the_interpreter_ends_soon_with_a_large_backlog() -> None:
                 raise ConnectionError("down")
 
         def last():
-            print(time.monotonic() - began < 2)
+            print(time.monotonic() - began < 60)
         atexit.register(last)  # called before ours
         e = Down(name="exit", loss_window=3600)
         atexit.unregister(last)
@@ -141,6 +138,6 @@ def test_close_with_a_disk_that_stands_still_ends_and_memory_keeps_it(monkeypatc
     report = exporter.close(0.2)
 
     # Then
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < SOON
     assert (report.pending, report.lost) == (10, 0)
     gate.set()

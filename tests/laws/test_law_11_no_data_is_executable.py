@@ -228,11 +228,11 @@ def test_nothing_is_written_to_disk_on_a_healthy_link(tmp_path: Path) -> None:
         down.down = True
         for exporter in (healthy, down):
             exporter.send({"n": -1})
-            exporter.flush(20)
+            exporter.flush(60)
             before = written()
             for n in range(20_000):
                 exporter.send({"n": n, "pad": "x" * 100})
-            exporter.flush(20)
+            exporter.flush(60)
             if exporter.down:
                 exporter.save(20)
             print(written() - before, exporter.stats().written_bytes, (exporter.directory / "cache.db").exists())

@@ -36,8 +36,8 @@ target = Target(name="adopted", **json.loads(sys.argv[1]))
 target.refuses = sys.argv[4] == "refuse"
 ids = [target.send({"from": sys.argv[2], "n": n, "refuse": n % 2 == 0}).id for n in range(int(sys.argv[3]))]
 if target.refuses:
-    target.flush(10)
-saved = sys.argv[5] == "save" and target.save(10)
+    target.flush(60)
+saved = sys.argv[5] == "save" and target.save(60)
 print(json.dumps({"ids": ids, "directory": str(target.directory), "saved": saved}), flush=True)
 sys.stdin.read()
 """
@@ -98,7 +98,7 @@ def base(own_queues: Path) -> Path:
 
 
 def drained(target: Target) -> list[tuple[str, Any]]:
-    assert target.flush(20).complete
+    assert target.flush(60).complete
     return target.got
 
 
@@ -205,14 +205,14 @@ def test_a_backlog_for_other_targets_is_left(own_queues: Path) -> None:
     lock.release()
     other, members = pool("two")
     other.send({"n": 2})
-    assert other.flush(20).complete
+    assert other.flush(60).complete
     other.close()
     assert [data for _, data in members["two"].got] == [{"n": 2}]
     assert len(left(place)) > 1
     # When there are both, then it is adopted, for the one that it was for
     both, members = pool("one", "two")
     both.send({"n": 3})
-    assert both.flush(20).complete
+    assert both.flush(60).complete
     both.close()
     assert [data["n"] for _, data in members["one"].got] == [1, 3]
     assert [data["n"] for _, data in members["two"].got] == [3]
@@ -225,7 +225,7 @@ def orphaned(base: Path, count: int, *, batch: int = 10, save: bool = True) -> t
     target = Target(batch_records=batch)
     target.up = False
     ids = [str(target.send({"n": number}).id) for number in range(count)]
-    assert target.save(10) is save
+    assert target.save(60) is save
     place = target.directory
     assert place is not None
     target.close()

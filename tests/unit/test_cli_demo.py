@@ -20,7 +20,7 @@ def test_the_demo_ends_with_nothing_lost_and_nothing_doubled() -> None:
     command = [sys.executable, "-m", "resilient_exporters.cli", "demo", "--seconds", "8"]
 
     # When
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
 
     # Then
     assert done.returncode == 0, done.stdout + done.stderr

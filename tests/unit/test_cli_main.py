@@ -26,7 +26,7 @@ main({arguments!r})
 
 def without(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     code = WITHOUT.format(module=module, arguments=list(arguments))
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.mark.parametrize("module", ["click", "rich"])
@@ -46,7 +46,7 @@ def test_the_demo_names_the_extra_it_needs() -> None:
 
 def test_the_version_is_that_of_the_package() -> None:
     command = [sys.executable, "-m", "resilient_exporters.cli", "--version"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
     assert done.stdout == f"rexport, version {resilient_exporters.__version__}\n"
 
@@ -76,7 +76,7 @@ def test_help_loads_nothing_that_the_command_does_not_need() -> None:
     code = "import sys; from resilient_exporters.cli.root import rexport; "
     code += "rexport.main(['queue', 'ls'], standalone_mode=False); "
     code += "print([m for m in ('sqlalchemy', 'numpy', 'pymongo') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
 
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
 
@@ -86,7 +86,7 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
 
     closed(tmp_path / "q", 20_000)
     command = f"{sys.executable} -m resilient_exporters.cli queue export {tmp_path / 'q'} | head -1"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120, check=False)
 
     assert done.stdout == '{"n":0}\n'
     assert done.stderr == ""

@@ -40,7 +40,7 @@ def refused(directory: Path) -> None:
 
     with FlakyTarget([judge], name="t", directory=directory) as target:
         target.send([{"n": n} for n in range(10)])
-        target.flush(10)
+        target.flush(60)
 
 
 def test_ls_lists_queues_under_the_state_root_with_who_holds_them(own_queues: Path) -> None:
@@ -254,7 +254,7 @@ def test_discard_of_a_target_takes_its_backlog_and_its_letters_and_no_one_elses(
     members = [FlakyTarget([Reject("no"), DOWN], name="bad"), FlakyTarget([DOWN], name="good")]
     with ExporterPool(members, directory=directory) as pool:
         pool.send({"n": 0})
-        pool.flush(5)
+        pool.flush(60)
         pool.send({"n": 1})
 
     # When
@@ -318,7 +318,7 @@ def test_export_reports_what_a_target_refuses(directory: Path, tmp_path: Path) -
 def test_what_was_delivered_is_not_shown_as_waiting(directory: Path) -> None:
     with RecordingExporter(name="t", directory=directory) as target:
         target.send([{"n": n} for n in range(4)])
-        target.flush(5)
+        target.flush(60)
 
     assert answered("queue", "peek", directory) == []
     assert answered("queue", "show", directory)["targets"][0]["delivered"] == 4

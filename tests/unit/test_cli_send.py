@@ -13,6 +13,7 @@ import pytest
 
 from resilient_exporters.cli.root import rexport
 from resilient_exporters.testing import eventually
+from tests.programs import PATIENCE
 from tests.unit.test_inspection import waiting
 
 REXPORT = [sys.executable, "-m", "resilient_exporters.cli"]
@@ -164,11 +165,11 @@ def test_a_signal_saves_and_says_what_waits_and_where(tmp_path: Path, number: si
         assert program.stdin is not None
         program.stdin.write(b"".join(b'{"n":%d}\n' % n for n in range(1000)) + b'{"n":')
         program.stdin.flush()
-        eventually(lambda: (tmp_path / "q" / "cache.db").exists() and len(waiting(tmp_path / "q")) == 1000, 20)
+        eventually(lambda: (tmp_path / "q" / "cache.db").exists() and len(waiting(tmp_path / "q")) == 1000, PATIENCE)
 
         # When
         program.send_signal(number)
-        _, said = program.communicate(timeout=20)
+        _, said = program.communicate(timeout=PATIENCE)
 
     # Then
     text = said.decode()
@@ -190,11 +191,11 @@ def test_a_full_queue_makes_the_input_wait_and_a_signal_still_ends_it(tmp_path: 
         assert program.stdin is not None
         program.stdin.write(b"".join(b'{"n":%d}\n' % n for n in range(200)))
         program.stdin.flush()
-        eventually(lambda: (tmp_path / "q" / "lock").exists() and len(waiting(tmp_path / "q")) == 100, 20)
+        eventually(lambda: (tmp_path / "q" / "lock").exists() and len(waiting(tmp_path / "q")) == 100, PATIENCE)
 
         # When
         program.terminate()
-        _, said = program.communicate(timeout=30)
+        _, said = program.communicate(timeout=PATIENCE)
 
     # Then what was not accepted is said by its lines
     assert program.returncode == 1

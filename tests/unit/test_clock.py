@@ -9,6 +9,7 @@ import pytest
 from resilient_exporters.delivery import clock as module
 from resilient_exporters.delivery.clock import Bell, Clock, QueueClock
 from tests.queues import StillClock
+from tests.targets import PATIENCE
 
 
 def test_a_ring_before_the_wait_is_not_lost_and_counts_once() -> None:
@@ -25,7 +26,7 @@ def test_a_ring_wakes_who_waits() -> None:
     waiter = threading.Thread(target=lambda: woken.append(bell.wait()))
     waiter.start()
     bell.ring()
-    waiter.join(5)
+    waiter.join(PATIENCE)
     assert woken == [True]
     bell.ring()
     # longer than a lock can wait

@@ -153,7 +153,7 @@ def test_the_holder_is_named_and_its_end_frees_the_lock(tmp_path: Path) -> None:
         assert holder(place) == f"process {child.pid} ({psutil.Process(child.pid).name()})"
         # When it is killed, then the lock is free
         child.kill()
-        child.wait(10)
+        child.wait(60)
         DirectoryLock(place).release()
 
 

@@ -22,7 +22,7 @@ import pytest
 from resilient_exporters import InvalidConfigError
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Receiver(ThreadingHTTPServer):
@@ -160,7 +160,7 @@ def test_the_webhook_names_a_wrong_address(webhook: ModuleType) -> None:
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "error", *arguments], capture_output=True, text=True, check=False, timeout=60,
+        [sys.executable, "-W", "error", *arguments], capture_output=True, text=True, check=False, timeout=120,
         cwd=EXAMPLES.parent,
     )  # fmt: skip
 

@@ -37,7 +37,7 @@ KILLED = """
 def killed(directory: Path, *, saved: int = 0, total: int = 700) -> None:
     """A program that is killed while its target is down; the first records are on disk."""
     code = textwrap.dedent(KILLED).format(directory=str(directory), saved=saved, total=total)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
@@ -159,7 +159,7 @@ def test_each_target_has_its_own_backlog(directory: Path) -> None:
         [RecordingExporter(name="up"), FlakyTarget([DOWN], name="down")], name="pool", directory=directory
     ) as pool:
         pool.send([{"n": n} for n in range(5)])
-        pool.flush(5)
+        pool.flush(60)
 
     # Then
     assert waiting(directory, "down") == [0, 1, 2, 3, 4]
@@ -172,7 +172,7 @@ def test_options_ids_and_dead_letters_are_shown(directory: Path) -> None:
     # Given
     with FlakyTarget([Reject("no such column"), DOWN], name="t", directory=directory) as target:
         first = target.send({"n": 1})
-        target.flush(5)
+        target.flush(60)
         second = target.send({"n": 2}, table="readings")
 
     # When
@@ -203,7 +203,7 @@ def killed_with_rows_across(directory: Path) -> None:
         pool.send([{{"n": n}} for n in range(700, 900)])
         os.kill(os.getpid(), signal.SIGKILL)
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, timeout=120, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
@@ -220,7 +220,7 @@ def test_a_restart_delivers_once_where_memory_and_disk_overlap(directory: Path) 
 
     again = RecordingExporter(name="b")
     with ExporterPool([RecordingExporter(name="a"), again], name="pool", directory=directory) as pool:
-        pool.flush(10)
+        pool.flush(60)
 
     assert [record["n"] for record in again.records] == list(range(330, 900))
 

@@ -28,13 +28,14 @@ from resilient_exporters.delivery.ring import Ring
 from resilient_exporters.delivery.settings import Settings
 from resilient_exporters.delivery.spool import STATE, Spool, SpoolDamaged, SpoolUnavailable, disk_bytes, key_of, rows
 from tests.queues import SMALL, StillClock
+from tests.targets import PATIENCE
 
 
 class RungClock(StillClock):
     """Waits end by a ring only: what is put off comes when the test moves the time and rings."""
 
     def wait(self, bell: Bell, seconds: float | None) -> bool:
-        return bell.wait(0 if seconds == 0 else 10)
+        return bell.wait(0 if seconds == 0 else PATIENCE)
 
 
 class Told(Listener):
@@ -85,7 +86,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
     made = Place(tmp_path)
     yield made
     for keeper in made.keepers:
-        assert keeper.stop(10)
+        assert keeper.stop(PATIENCE)
 
 
 def fill(queue: Queue, count: int, size: int = 100) -> list[bytes]:
@@ -98,7 +99,7 @@ def fill(queue: Queue, count: int, size: int = 100) -> list[bytes]:
 def turn(keeper: Keeper) -> None:
     """Let the keeper come round once more, after whatever it was told before."""
     for _ in range(2):
-        keeper.call(lambda: None, 10)
+        keeper.call(lambda: None, PATIENCE)
 
 
 def failing(keeper: Keeper, error: Exception, *names: str) -> Callable[[], None]:
@@ -124,7 +125,7 @@ def test_nothing_is_opened_before_there_is_something_to_save(place: Place) -> No
     keeper.queue.join("t")
     turn(keeper)
     assert list(place.folder.iterdir()) == []
-    assert keeper.save(10)
+    assert keeper.save(PATIENCE)
     assert list(place.folder.iterdir()) == []
 
 
@@ -132,12 +133,12 @@ def test_a_save_puts_everything_accepted_before_it_on_disk(place: Place) -> None
     keeper = place.opened()
     keeper.queue.join("t")
     payloads = fill(keeper.queue, 50)
-    assert keeper.save(10)
-    assert keeper.commit(49, 10)
+    assert keeper.save(PATIENCE)
+    assert keeper.commit(49, PATIENCE)
     assert (keeper.queue.first_unsaved(), keeper.trouble) == (50, None)
     assert keeper.written > 0
     assert keeper.disk_bytes == disk_bytes(place.folder)
-    keeper.stop(10)
+    keeper.stop(PATIENCE)
     rows = place.rows()
     (payload,) = [unpack(row) for key, row in rows.items() if key >= 0]
     assert [payload.data[item.start : item.stop] for item in payload.frames] == payloads
@@ -158,13 +159,13 @@ def test_callers_share_one_commit(place: Place, monkeypatch: pytest.MonkeyPatch)
 
     def hold() -> None:
         held.set()
-        release.wait(10)
+        release.wait(PATIENCE)
 
     blocker = threading.Thread(target=keeper.call, args=(hold,))
     blocker.start()
-    assert held.wait(10)
+    assert held.wait(PATIENCE)
     results: list[bool] = []
-    callers = [threading.Thread(target=lambda at=at: results.append(keeper.commit(at, 10))) for at in range(8)]
+    callers = [threading.Thread(target=lambda at=at: results.append(keeper.commit(at, PATIENCE))) for at in range(8)]
     fill(keeper.queue, 8)
     for caller in callers:
         caller.start()
@@ -172,7 +173,7 @@ def test_callers_share_one_commit(place: Place, monkeypatch: pytest.MonkeyPatch)
         assert all(caller.is_alive() for caller in callers)
     release.set()
     for thread in [*callers, blocker]:
-        thread.join(10)
+        thread.join(PATIENCE)
     assert results == [True] * 8
     assert len(writes) == 1
 
@@ -181,8 +182,8 @@ def test_a_restart_finds_what_was_saved(place: Place) -> None:
     first = place.opened()
     first.queue.join("t")
     fill(first.queue, 20)
-    assert first.save(10)
-    first.stop(10)
+    assert first.save(PATIENCE)
+    first.stop(PATIENCE)
     place.ring.unlink()
     again = place.opened()
     cursor = again.queue.join("t")
@@ -191,7 +192,7 @@ def test_a_restart_finds_what_was_saved(place: Place) -> None:
     loaded = threading.Event()
     again.queue.wake = loaded.set
     again.queue.stock.want(again.queue.stock.index[0])
-    assert loaded.wait(10)
+    assert loaded.wait(PATIENCE)
     assert again.queue.stock.loaded(again.queue.stock.index[0]) is not None
 
 
@@ -201,7 +202,7 @@ def test_settled_rows_are_deleted_at_most_once_a_second_and_the_file_shrinks(pla
     for at in range(200):
         keeper.queue.append(random.Random(at).randbytes(12_000))
         if at % 4 == 3:
-            assert keeper.save(10)
+            assert keeper.save(PATIENCE)
     assert keeper.queue.empty_ring()
     assert keeper.disk_bytes > 1 << 20
     keeper.queue.settle(cursor, 0, 200, DELIVERED)
@@ -225,7 +226,7 @@ def test_a_disk_that_fails_is_said_once_and_tried_again_later_and_later(
     keeper.queue.join("t")
     fill(keeper.queue, 5)
     mended = failing(keeper, SpoolUnavailable("disk I/O error"), "write")
-    assert not keeper.save(10)
+    assert not keeper.save(PATIENCE)
     assert keeper.trouble == "disk I/O error"
     waits = []
     for _ in range(8):
@@ -241,7 +242,7 @@ def test_a_disk_that_fails_is_said_once_and_tried_again_later_and_later(
     # When it works again, then everything is saved, and that is said
     mended()
     place.clock.seconds += 100
-    assert keeper.save(10)
+    assert keeper.save(PATIENCE)
     turn(keeper)
     assert keeper.trouble is None
     assert place.told.disk == ["disk I/O error", None]
@@ -253,11 +254,11 @@ def test_a_save_that_comes_late_is_counted(place: Place) -> None:
     keeper.queue.join("t")
     fill(keeper.queue, 1)
     place.clock.seconds += 1
-    assert keeper.save(10)
+    assert keeper.save(PATIENCE)
     assert keeper.late == 0
     fill(keeper.queue, 1)
     place.clock.seconds += 3
-    assert keeper.save(10)
+    assert keeper.save(PATIENCE)
     assert keeper.late == 1
 
 
@@ -269,7 +270,7 @@ def test_at_max_disk_the_oldest_rows_go_or_nothing_more_is_taken(place: Place) -
         saved = []
         for at in range(100):
             keeper.queue.append(random.Random(at).randbytes(10_000))
-            saved.append(keeper.save(10))
+            saved.append(keeper.save(PATIENCE))
             assert disk_bytes(place.folder) <= place.max_disk
             place.clock.seconds += 100
         if policy == "drop_oldest":
@@ -279,7 +280,7 @@ def test_at_max_disk_the_oldest_rows_go_or_nothing_more_is_taken(place: Place) -
             assert not saved[-1]
             assert keeper.trouble == "max_disk or min_free_disk is reached"
             assert not keeper.call(lambda: keeper.write_row(key_of(1 << 30, 1), bytes(600_000)))  # noqa: B023 - runs now
-        assert keeper.stop(10)
+        assert keeper.stop(PATIENCE)
 
 
 def test_large_records_are_written_at_once(place: Place) -> None:
@@ -289,7 +290,7 @@ def test_large_records_are_written_at_once(place: Place) -> None:
     block = Block(offset, 1, keeper.queue.ring.run, -1, -1, 0.0, 0.0)
     assert keeper.save_large(block, frame(bytes(50_000), offset))
     keeper.queue.placed(offset, done=True)
-    keeper.stop(10)
+    keeper.stop(PATIENCE)
     assert key_of(offset, 1) in place.rows()
 
 
@@ -306,22 +307,22 @@ def test_damage_while_running_is_mended_from_memory(place: Place, caplog: pytest
     keeper = place.opened(batch_records=5)
     cursor = keeper.queue.join("t")
     fill(keeper.queue, 5, 5000)
-    assert keeper.save(10)
+    assert keeper.save(PATIENCE)
     keeper.queue.empty_ring()
     fill(keeper.queue, 5, 5000)
-    assert keeper.save(10)
+    assert keeper.save(PATIENCE)
     keeper.call(lambda: keeper._spool._cache._sql("DROP TABLE Cache"))
     # When it is used
     fill(keeper.queue, 5, 5000)
-    keeper.save(10)
+    keeper.save(PATIENCE)
     place.clock.seconds += 10
-    assert keeper.save(10)
+    assert keeper.save(PATIENCE)
     # Then a fresh one holds all that could be had, the rest is counted, and the old one is kept
     assert cursor.dropped == {"corrupt": 5}
     assert (cursor.pending(15), keeper.queue.first_unsaved()) == (10, 15)
     assert list(place.folder.glob("damaged-1.db"))
     assert "5 records could not be read" in caplog.text
-    keeper.stop(10)
+    keeper.stop(PATIENCE)
     assert sum(unpack(row).count for key, row in place.rows().items() if key >= 0) == 10
 
 
@@ -329,8 +330,8 @@ def test_a_damaged_database_at_the_start(place: Place) -> None:
     first = place.opened()
     first.queue.join("t")
     fill(first.queue, 20)
-    assert first.save(10)
-    first.stop(10)
+    assert first.save(PATIENCE)
+    first.stop(PATIENCE)
     with sqlite3.connect(place.folder / "cache.db") as connection:
         connection.execute("INSERT INTO Settings VALUES ('transact', 1)")
     connection.close()
@@ -344,8 +345,8 @@ def test_a_disk_that_does_not_open_at_the_start(place: Place, monkeypatch: pytes
     first = place.opened()
     first.queue.join("t")
     fill(first.queue, 20)
-    assert first.save(10)
-    first.stop(10)
+    assert first.save(PATIENCE)
+    first.stop(PATIENCE)
     place.ring.unlink()
     # Given a disk that passes away for a while
     with monkeypatch.context() as broken:
@@ -361,7 +362,7 @@ def test_a_disk_that_does_not_open_at_the_start(place: Place, monkeypatch: pytes
         assert not blind.call(lambda: blind.write_row(1, b"x"))
     # When it is back, then the backlog is part of the queue, before what came meanwhile
     place.clock.seconds += 10
-    assert blind.save(10)
+    assert blind.save(PATIENCE)
     assert cursor.pending(blind.queue.following) == 20 + len(new)
     assert cursor.accepted(blind.queue.following) == 23
     turn(blind)
@@ -373,11 +374,11 @@ def test_a_disk_that_does_not_open_after_a_kill(place: Place, monkeypatch: pytes
     first = place.opened(batch_records=5)
     first.queue.join("t")
     fill(first.queue, 20, 1000)
-    assert first.save(10)
+    assert first.save(PATIENCE)
     first.queue.empty_ring()
     fill(first.queue, 5, 1000)
     first.queue.seal()
-    first.stop(10)
+    first.stop(PATIENCE)
     # When the disk does not open at the start, then what is in memory is delivered
     with monkeypatch.context() as broken:
 
@@ -403,7 +404,7 @@ def test_a_disk_that_does_not_open_after_a_kill(place: Place, monkeypatch: pytes
     blind.queue.wake = read.set
     taken = blind.queue.take(cursor, IntervalSet(), 500, "fifo", 0)
     while taken is None:
-        assert read.wait(10)
+        assert read.wait(PATIENCE)
         read.clear()
         taken = blind.queue.take(cursor, IntervalSet(), 500, "fifo", 0)
     assert taken.start == 0
@@ -413,7 +414,7 @@ def test_a_damaged_row_is_kept_in_quarantine(place: Place) -> None:
     first = place.opened()
     first.queue.join("t")
     fill(first.queue, 5)
-    assert first.save(10)
+    assert first.save(PATIENCE)
     (key,) = {block.key for block in first.queue.stock.blocks}
     assert key is not None
     first.call(lambda: first._spool.write({key: b"garbage"}))
@@ -421,7 +422,7 @@ def test_a_damaged_row_is_kept_in_quarantine(place: Place) -> None:
     woken = threading.Event()
     first.queue.wake = woken.set
     first.queue.stock.want(key)
-    assert woken.wait(10)
+    assert woken.wait(PATIENCE)
     assert (place.folder / "quarantine" / f"{key}.block").read_bytes() == b"garbage"
     assert first.queue.cursors["t"].dropped == {"corrupt": 5}
 
@@ -460,7 +461,7 @@ def test_calls_bring_back_what_they_return_or_raise(place: Place) -> None:
     assert keeper.call(lambda: keeper.call(lambda: threading.current_thread().name)) == "test-keeper"
     with pytest.raises(SpoolDamaged, match="x"):
         keeper.call(lambda: (_ for _ in ()).throw(SpoolDamaged("x")))
-    assert keeper.stop(10)
+    assert keeper.stop(PATIENCE)
     with pytest.raises(SpoolUnavailable, match="closed"):
         keeper.call(lambda: None)
 
@@ -469,10 +470,10 @@ def test_a_disk_that_does_not_answer(place: Place) -> None:
     keeper = place.opened(Clock())
     release = threading.Event()
     with pytest.raises(SpoolUnavailable, match="no answer"):
-        keeper.call(lambda: release.wait(10), 0.01)
+        keeper.call(lambda: release.wait(PATIENCE), 0.01)
     assert not keeper.stop(0.01)
     release.set()
-    assert keeper.stop(10)
+    assert keeper.stop(PATIENCE)
 
 
 def test_a_slip_of_ours_does_not_end_the_thread(place: Place, caplog: pytest.LogCaptureFixture) -> None:
@@ -484,7 +485,7 @@ def test_a_slip_of_ours_does_not_end_the_thread(place: Place, caplog: pytest.Log
     while "the keeper failed" not in caplog.text:
         turn(keeper)
     undo()
-    assert keeper.save(10)
+    assert keeper.save(PATIENCE)
 
 
 def test_memory_that_is_short_is_passed_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -498,7 +499,7 @@ def test_memory_that_is_short_is_passed_on(place: Place, monkeypatch: pytest.Mon
 def test_closing_a_database_that_fails_is_logged(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     keeper = place.opened()
     undo = failing(keeper, SpoolUnavailable("gone"), "close")
-    assert keeper.stop(10)
+    assert keeper.stop(PATIENCE)
     assert "closing the queue's database" in caplog.text
     undo()
     keeper._spool.close()
@@ -512,7 +513,7 @@ def test_a_large_database_set_aside_does_not_cost_the_rows(place: Place) -> None
     cursor = keeper.queue.join("t")
     for _ in range(5):
         fill(keeper.queue, 5)
-        keeper.save(10)
+        keeper.save(PATIENCE)
         place.clock.seconds += 100
     assert cursor.dropped == {}
     assert keeper.trouble is None
@@ -527,10 +528,10 @@ def with_backlog(place: Place) -> Keeper:
     cursor = keeper.queue.join("t")
     for _ in range(2):
         fill(keeper.queue, 5, 5000)
-        assert keeper.save(10)
+        assert keeper.save(PATIENCE)
     keeper.queue.empty_ring()
     fill(keeper.queue, 5, 5000)
-    assert keeper.save(10)
+    assert keeper.save(PATIENCE)
     for at in range(2):
         keeper.bury([letter(at)], functools.partial(settle_dead, keeper.queue, cursor, at))
     turn(keeper)
@@ -570,7 +571,7 @@ def test_what_was_set_aside_is_salvaged_once_a_fresh_database_can_be_made(place:
     with pytest.MonkeyPatch.context() as broken:
         fresh_one_fails(broken)
         fill(keeper.queue, 1)
-        assert not keeper.save(10)
+        assert not keeper.save(PATIENCE)
         assert [one.name for one in waiting_for_rescue(place.folder)] == ["salvage-1.db"]
         # When somebody wants a record of it, a letter, or room for a large record
         keeper.queue.stock.want(keeper.queue.stock.index[0])
@@ -580,12 +581,12 @@ def test_what_was_set_aside_is_salvaged_once_a_fresh_database_can_be_made(place:
         assert not keeper.call(lambda: keeper.write_row(key_of(16, 1), b"x"))
     # Then nothing is given up, and all of it is there when the disk is
     place.clock.seconds += 100
-    assert keeper.save(10)
+    assert keeper.save(PATIENCE)
     assert (cursor.dropped, cursor.dead, cursor.pending(16)) == ({}, 2, 14)
     assert [one.offset for one in keeper.call(lambda: list(keeper.letters))] == [0, 1]
     assert waiting_for_rescue(place.folder) == []
     assert (place.folder / "damaged-1.db").exists()
-    keeper.stop(10)
+    keeper.stop(PATIENCE)
     # All but the rows of the two that are letters
     assert sum(unpack(row).count for key, row in place.rows().items() if key >= 0) == 14
 
@@ -597,8 +598,8 @@ def test_what_was_set_aside_is_salvaged_at_the_next_start(place: Place, reboot: 
     with pytest.MonkeyPatch.context() as broken:
         fresh_one_fails(broken)
         fill(keeper.queue, 1)
-        assert not keeper.save(10)
-        keeper.stop(10)
+        assert not keeper.save(PATIENCE)
+        keeper.stop(PATIENCE)
     if reboot:
         place.ring.unlink()
     again = place.opened(batch_records=5)
@@ -612,7 +613,7 @@ def test_what_was_set_aside_is_salvaged_at_the_next_start(place: Place, reboot: 
 
 def test_damage_found_at_a_start_at_which_no_fresh_database_can_be_made(place: Place) -> None:
     keeper = with_backlog(place)
-    keeper.stop(10)
+    keeper.stop(PATIENCE)
     break_database(keeper)
     place.ring.unlink()
     with pytest.MonkeyPatch.context() as broken:
@@ -621,9 +622,9 @@ def test_damage_found_at_a_start_at_which_no_fresh_database_can_be_made(place: P
         cursor = again.queue.join("t")
         # Given records that are accepted before the disk can be read
         fill(again.queue, 1)
-        assert not again.save(10)
+        assert not again.save(PATIENCE)
     place.clock.seconds += 100
-    assert again.save(10)
+    assert again.save(PATIENCE)
     turn(again)
     # Then they do not take the places of those that wait there
     assert (cursor.dropped, cursor.pending(again.queue.following), again.trouble) == ({}, 14, None)
@@ -631,7 +632,7 @@ def test_damage_found_at_a_start_at_which_no_fresh_database_can_be_made(place: P
 
 def test_a_rescue_killed_in_its_middle_is_done_again(place: Place) -> None:
     keeper = with_backlog(place)
-    keeper.stop(10)
+    keeper.stop(PATIENCE)
     break_database(keeper)
     # Given a rescue of which one row was written when it was killed
     spool = Spool(place.folder, place.max_disk)
@@ -655,7 +656,7 @@ def test_rows_and_letters_that_cannot_be_salvaged_are_counted(place: Place, rest
     keeper.call(lambda: keeper._spool._cache._sql("DELETE FROM Cache WHERE key BETWEEN 0 AND ?", (key_of(9, 9),)))
     keeper.call(lambda: keeper._spool._cache._sql("DELETE FROM Cache WHERE key <= -1000"))
     if restart:
-        keeper.stop(10)
+        keeper.stop(PATIENCE)
     break_database(keeper)
     if restart:
         keeper = place.opened(batch_records=5)
@@ -663,7 +664,7 @@ def test_rows_and_letters_that_cannot_be_salvaged_are_counted(place: Place, rest
         keeper.count_letters()
     else:
         fill(keeper.queue, 1)
-        keeper.save(10)
+        keeper.save(PATIENCE)
     cursor = keeper.queue.cursors["t"]
     assert (cursor.dropped, cursor.dead) == ({"corrupt": 10}, 0)
     following = keeper.queue.following
@@ -673,7 +674,7 @@ def test_rows_and_letters_that_cannot_be_salvaged_are_counted(place: Place, rest
 
 def test_a_database_set_aside_that_cannot_be_opened_just_now_is_tried_again(place: Place) -> None:
     keeper = with_backlog(place)
-    keeper.stop(10)
+    keeper.stop(PATIENCE)
     break_database(keeper)
     rescue = Rescue(Spool(place.folder, place.max_disk))
     rescue.begin(SpoolDamaged("for this test"))

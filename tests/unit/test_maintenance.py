@@ -22,7 +22,7 @@ def directory(tmp_path: Path) -> Path:
 def delivered(directory: Path) -> list[int]:
     """What a program with a healthy target gets from a queue."""
     target = RecordingExporter(name="t", directory=directory)
-    target.flush(10)
+    target.flush(60)
     target.close()
     return [record["n"] for record in target.records]
 
@@ -40,7 +40,7 @@ def refused(directory: Path, *numbers: int) -> None:
 
     with FlakyTarget([judge], name="t", directory=directory) as target:
         target.send([{"n": n} for n in range(10)])
-        target.flush(10)
+        target.flush(60)
 
 
 def test_repair_saves_what_is_whole_in_a_damaged_block_and_counts_the_rest(directory: Path) -> None:
@@ -131,7 +131,7 @@ def test_replayed_letters_wait_under_their_ids_for_their_target_alone(directory:
     members = [FlakyTarget([judge], name="t"), RecordingExporter(name="other")]
     with ExporterPool(members, name="pool", directory=directory) as pool:
         pool.send([{"n": n} for n in range(10)])
-        pool.flush(10)
+        pool.flush(60)
     with Inspection(directory) as found:
         ids = [letter.id for letter in found.letters()]
 
@@ -147,7 +147,7 @@ def test_replayed_letters_wait_under_their_ids_for_their_target_alone(directory:
         assert all(map(adds_up, found.view().targets))
     again = [RecordingExporter(name="t"), RecordingExporter(name="other")]
     with ExporterPool(again, name="pool", directory=directory) as pool:
-        pool.flush(10)
+        pool.flush(60)
     assert (again[0].ids, again[1].ids) == ([ids[1]], [])
 
 
@@ -155,7 +155,7 @@ def test_letters_of_a_target_that_is_gone_are_not_replayed(directory: Path) -> N
     refused(directory, 4)
     with RecordingExporter(name="another", directory=directory) as target:
         target.send({"n": 100})
-        target.flush(5)
+        target.flush(60)
 
     with Maintenance(directory) as opened:
         assert opened.replay() == (0, 1)
@@ -214,7 +214,7 @@ def test_a_queue_in_use_is_refused_and_the_holder_named(directory: Path) -> None
         target.send({"n": 0})
         with pytest.raises(QueueLockedError, match=str(os.getpid())):
             Maintenance(directory)
-        target.flush(5)
+        target.flush(60)
     assert len(target.records) == 1
 
 
@@ -237,7 +237,7 @@ def test_a_large_letter_is_replayed_through_the_disk(directory: Path) -> None:
     text = "x" * 5_000_000
     with FlakyTarget([Reject("too large for me")], name="t", directory=directory) as target:
         target.send({"n": 0, "text": text})
-        target.flush(20)
+        target.flush(60)
 
     # When
     with Maintenance(directory) as opened:
@@ -245,6 +245,6 @@ def test_a_large_letter_is_replayed_through_the_disk(directory: Path) -> None:
 
     # Then
     again = RecordingExporter(name="t", directory=directory)
-    again.flush(20)
+    again.flush(60)
     again.close()
     assert again.records == [{"n": 0, "text": text}]

@@ -39,7 +39,7 @@ def test_the_pool_may_be_asked_for_first() -> None:
 
         target = Target(name="mine")
         pool.add_exporter(target)
-        assert pool.send({"metric": 2}).result(20).successful
+        assert pool.send({"metric": 2}).result(60).successful
         assert target.taken == [{"metric": 2}]
         pool.close()
     """)
@@ -53,7 +53,7 @@ def test_pool_send_and_add_exporter_belong_together() -> None:
         target = Target(name="mine")
         resilient_exporters.add_exporter(target)
         receipt = resilient_exporters.send({"metric": 2})
-        assert receipt.result(20).successful
+        assert receipt.result(60).successful
         assert target.taken == [{"metric": 2}]
         assert resilient_exporters.pool.send == resilient_exporters.send
         assert isinstance(resilient_exporters.pool, resilient_exporters.ExporterPool)

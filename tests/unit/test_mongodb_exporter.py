@@ -26,6 +26,7 @@ from resilient_exporters import (
 from resilient_exporters.errors import DataTypeError
 from resilient_exporters.exporters.mongodb_client import ClientFactory
 from resilient_exporters.exporters.mongodb_documents import DocumentMaker
+from tests.targets import PATIENCE, SOON
 
 NOBODY = "127.0.0.1"
 UNREACHABLE = 1  # no server listens on tcpmux
@@ -35,7 +36,7 @@ def pymongo_threads() -> list[str]:
     """Those that are still there once closed clients have had the time to stop theirs."""
     threads = [thread for thread in threading.enumerate() if "pymongo" in thread.name]
     for thread in threads:
-        thread.join(5)
+        thread.join(PATIENCE)
     return [thread.name for thread in threads if thread.is_alive()]
 
 
@@ -49,11 +50,13 @@ def test_constructing_needs_no_server_and_starts_no_thread() -> None:
 
     # When an exporter is made
     began = time.monotonic()
-    with MongoDBExporter(NOBODY, UNREACHABLE, default_db="plant", default_collection="readings") as exporter:
+    with MongoDBExporter(
+        NOBODY, UNREACHABLE, default_db="plant", default_collection="readings", timeout=3600
+    ) as exporter:
         seconds = time.monotonic() - began
 
         # Then nothing was waited for, and nothing runs
-        assert seconds < 1
+        assert seconds < SOON
         assert set(threading.enumerate()) == before
         assert exporter.address() == "127.0.0.1:1/plant.readings"
         assert exporter.name == "mongodb:127.0.0.1:1/plant.readings"
@@ -63,12 +66,9 @@ def test_constructing_needs_no_server_and_starts_no_thread() -> None:
 def test_a_record_for_a_server_that_is_away_waits() -> None:
     with MongoDBExporter(NOBODY, UNREACHABLE, default_db="a", default_collection="b", timeout=3) as exporter:
         # When a record is sent
-        began = time.monotonic()
         receipt = exporter.send({"n": 1})
-        seconds = time.monotonic() - began
 
-        # Then send did not wait, and the first attempt ends within its time
-        assert seconds < 0.5
+        # Then the first attempt ends, and fails (that send itself does not wait is law 6)
         assert receipt.successful is False
         target = exporter.stats().targets[exporter.name]
         assert (target.pending, target.dead, target.delivered) == (1, 0, 0)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from resilient_exporters import QueueLockedError
+from resilient_exporters.testing import eventually
 from tests.programs import PATIENCE, run, start
 from tests.targets import PATIENCE as SECONDS
 from tests.targets import Target, balanced, numbers
@@ -45,7 +46,7 @@ def again(tmp_path: Path, path: str = "after", name: str = "tofile") -> list[str
     """The next start of the same exporter: what it delivers."""
     run(HEAD + f"""
     e = ToFile(place / {path!r}, name={name!r})
-    assert e.flush(20).complete
+    assert e.flush(60).complete
     e.close()
     """, tmp_path)  # fmt: skip
     return lines(tmp_path / path)
@@ -93,7 +94,7 @@ def test_threads_still_send_when_the_interpreter_ends(tmp_path: Path, daemon: bo
             if n == 500:
                 many.set()
     threading.Thread(target=work, daemon={daemon}).start()
-    assert many.wait(20)
+    assert many.wait(60)
     """, tmp_path)  # fmt: skip
     assert out == ""
 
@@ -112,7 +113,7 @@ def test_a_hanging_target_does_not_keep_the_interpreter(tmp_path: Path) -> None:
             threading.Event().wait()
     e = Hangs(place / "target", timeout=0)
     e.send("1")
-    assert e.inside.wait(20)
+    assert e.inside.wait(60)
     e.send("2")
     """, tmp_path)  # fmt: skip
     assert again(tmp_path) == ["1", "2"]
@@ -195,11 +196,11 @@ def test_exceptions_from_signal_handlers_at_any_place_of_send(tmp_path: Path) ->
 
     e = ToFile(place / "target", max_memory="128 kB", max_disk="4 MB", on_full="block",
                batch_records=50, loss_window=0.05)
-    e.send("first").result(20)
+    e.send("first").result(60)
     signal.signal(signal.SIGALRM, handler)
     signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
     returned, stops, n, end = [], 0, 0, time.monotonic() + 2
-    while time.monotonic() < end:
+    while time.monotonic() < end or stops <= 100:
         try:
             n += 1
             e.send(f"{n} {'x' * 100}")
@@ -207,8 +208,7 @@ def test_exceptions_from_signal_handlers_at_any_place_of_send(tmp_path: Path) ->
         except (Stop, RuntimeError):
             stops += 1
     signal.setitimer(signal.ITIMER_REAL, 0)
-    assert stops > 100, stops
-    assert e.flush(25).complete, e.stats()
+    assert e.flush(60).complete, e.stats()
     stats = e.stats().targets["tofile"]
     assert not stats.dropped, stats
     assert stats.accepted == stats.delivered, stats
@@ -237,10 +237,7 @@ def test_an_exporter_that_nobody_has_any_more_delivers_and_ends() -> None:
     for n in range(5):
         refs.append(once(n))
         gc.collect()
-        for _ in range(1000):
-            if refs[-1]() is None and threading.active_count() <= threads:
-                break
-            threading.Event().wait(0.005)
+        eventually(lambda: refs[-1]() is None and threading.active_count() <= threads)
 
     # Then
     assert [ref() for ref in refs] == [None] * 5
@@ -255,7 +252,7 @@ def test_fork_before_the_first_send(tmp_path: Path) -> None:
     run(HEAD + """
     e = ToFile(place / "target")
     pid = os.fork()
-    e.send("child" if pid == 0 else "parent").result(20)
+    e.send("child" if pid == 0 else "parent").result(60)
     e.close()
     if pid == 0:
         os._exit(0)
@@ -276,13 +273,13 @@ def test_fork_with_a_backlog_leaves_it_to_the_parent(tmp_path: Path, directory: 
     if pid == 0:
         assert e.stats().accepted == 0
         assert threading.active_count() == 1
-        e.send("child").result(20)
+        e.send("child").result(60)
         assert e.stats().accepted == 1, e.stats()
         e.close()
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0
     e.send("parent")
-    assert e.flush(20).complete
+    assert e.flush(60).complete
     stats = e.stats().targets["tofile"]
     assert stats.delivered == 51, stats
     e.close()
@@ -309,7 +306,7 @@ def test_fork_while_other_threads_send(tmp_path: Path) -> None:
             status = 1
             try:
                 e.path = place / f"child{n}"
-                e.send(f"child {n}").result(15)
+                e.send(f"child {n}").result(60)
                 e.close()
                 status = 0
             finally:
@@ -319,7 +316,7 @@ def test_fork_while_other_threads_send(tmp_path: Path) -> None:
         assert os.waitpid(pid, 0)[1] == 0
     stop.set()
     for thread in threads: thread.join()
-    assert e.flush(20).complete
+    assert e.flush(60).complete
     e.close()
     print(*sent)
     """, tmp_path)  # fmt: skip
@@ -335,14 +332,14 @@ def test_fork_while_other_threads_send(tmp_path: Path) -> None:
 def test_fork_in_a_thread(tmp_path: Path) -> None:
     run(HEAD + """
     e = ToFile(place / "target")
-    e.send("before").result(20)
+    e.send("before").result(60)
     def work():
         pid = os.fork()
         if pid == 0:
-            e.send("child").result(15)
+            e.send("child").result(60)
             os._exit(0)
         assert os.waitpid(pid, 0)[1] == 0
-        e.send("parent").result(15)
+        e.send("parent").result(60)
         done.append(1)
     done = []
     thread = threading.Thread(target=work)
@@ -379,18 +376,18 @@ def test_multiprocessing(tmp_path: Path, method: str) -> None:
         e = ToFile(place / f"child{{n}}")
         for i in range(20):
             e.send(f"{{n}} {{i}}")
-        assert e.flush(20).complete
+        assert e.flush(60).complete
 
     if __name__ == "__main__":
         e = ToFile(place / "target")
-        e.send("parent").result(20)
+        e.send("parent").result(60)
         context = multiprocessing.get_context({method!r})
         children = [context.Process(target=work, args=(n,)) for n in range(3)]
         for child in children: child.start()
         for child in children:
-            child.join(25)
+            child.join(60)
             assert child.exitcode == 0, child.exitcode
-        e.send("parent again").result(20)
+        e.send("parent again").result(60)
     """))  # fmt: skip
     run(program, tmp_path)
     for n in range(3):

@@ -19,6 +19,7 @@ from resilient_exporters.delivery.spool import key_of, span_of
 from resilient_exporters.delivery.stock import SAVING
 from resilient_exporters.errors import ClosedError, QueueFullError
 from tests.queues import SMALL, StillClock, make_queue, reopened, waiting
+from tests.targets import PATIENCE
 
 NONE = IntervalSet()
 
@@ -199,9 +200,9 @@ def test_block_waits_until_there_is_room() -> None:
     results: list[int] = []
     sender = threading.Thread(target=lambda: results.append(queue.append(b"y")))
     sender.start()
-    assert waits.wait(5)
+    assert waits.wait(PATIENCE)
     queue.settle(cursor, 0, 1, DELIVERED)
-    sender.join(5)
+    sender.join(PATIENCE)
     assert results == [1]
 
 

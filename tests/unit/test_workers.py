@@ -8,6 +8,7 @@ from queue import SimpleQueue
 import pytest
 
 from resilient_exporters.delivery.workers import Workers
+from tests.targets import PATIENCE
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def test_one_thread_does_one_job_after_the_other(workers: Workers) -> None:
     done: SimpleQueue[str] = SimpleQueue()
     for _ in range(20):
         workers.submit(lambda: done.put(threading.current_thread().name))
-        done.get(timeout=5)
+        done.get(timeout=PATIENCE)
     assert len(names()) <= 2
 
 
@@ -37,7 +38,7 @@ def test_threads_that_are_asked_for_start_with_the_first_job() -> None:
     many = Workers("test-worker", 4)
     done = threading.Event()
     many.submit(done.set)
-    assert done.wait(5)
+    assert done.wait(PATIENCE)
     assert many._started == 4
     many.close()
 
@@ -48,16 +49,16 @@ def test_a_hanging_job_does_not_hold_up_the_others(workers: Workers) -> None:
 
     def hang() -> None:
         hanging.release()
-        release.wait(30)
+        release.wait(PATIENCE)
 
     for _ in range(5):
         workers.submit(hang)
     for _ in range(5):
-        assert hanging.acquire(timeout=5)
+        assert hanging.acquire(timeout=PATIENCE)
     # When another comes, then it is done, by a thread more
     done = threading.Event()
     workers.submit(done.set)
-    assert done.wait(5)
+    assert done.wait(PATIENCE)
     assert all(thread.daemon for thread in threading.enumerate() if thread.name.startswith("test-worker"))
     release.set()
 
@@ -70,11 +71,11 @@ def test_a_job_that_raises_is_logged_and_its_thread_goes_on(workers: Workers, ca
 
     workers.submit(fails)
     workers.submit(done.set)
-    assert done.wait(5)
+    assert done.wait(PATIENCE)
     workers.close()
     for thread in threading.enumerate():
         if thread.name.startswith("test-worker"):
-            thread.join(5)
+            thread.join(PATIENCE)
     assert "a delivery thread failed" in caplog.text
 
 
@@ -85,17 +86,17 @@ def test_closing_ends_idle_threads_and_busy_ones_after_their_job() -> None:
 
     def busy() -> None:
         begun.set()
-        release.wait(30)
+        release.wait(PATIENCE)
 
     one.submit(busy)
-    assert begun.wait(5)
+    assert begun.wait(PATIENCE)
     mine = set(threading.enumerate()) - before
     one.close()
     ran: list[int] = []
     one.submit(lambda: ran.append(1))
     release.set()
     for thread in mine:
-        thread.join(5)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
     assert ran == []
 
@@ -108,10 +109,10 @@ def test_a_system_without_more_threads(
 
     def busy() -> None:
         begun.set()
-        release.wait(30)
+        release.wait(PATIENCE)
 
     workers.submit(busy)
-    assert begun.wait(5)
+    assert begun.wait(PATIENCE)
 
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -123,8 +124,8 @@ def test_a_system_without_more_threads(
         assert "no further delivery thread" in caplog.text
     # When there is room again, then the next job gets a thread of its own, and the one before is not forgotten
     workers.submit(lambda: done.put(2))
-    assert {done.get(timeout=5), done.get(timeout=5)} == {1, 2}
+    assert {done.get(timeout=PATIENCE), done.get(timeout=PATIENCE)} == {1, 2}
     release.set()
     for number in range(10):
         workers.submit(lambda number=number: done.put(number))  # type: ignore[misc]
-        assert done.get(timeout=5) == number
+        assert done.get(timeout=PATIENCE) == number
