@@ -4,7 +4,8 @@ Each sender of ``outage_sender`` runs with its defaults, four readings a second,
 same time. The target is a port that nothing listens on, until the outage is over. A reading is lost if the sender took
 it and the target has not got it at the end, after the program was started once more.
 
-* outage: away for 60 s and for 420 s; then a minute of going on, ``close``, and one more start.
+* outage: away for 60 s and for 420 s; then a minute of going on, ``close``, and one more start
+  with one reading.
 * close: 40 readings with the target away, then ``close``; the target comes, and the program is started again.
 * kill: the same with SIGKILL in place of ``close``.
 """
@@ -30,18 +31,19 @@ _EVERY = 0.25
 _AFTER = 60.0
 _AGAIN = 30.0
 _PATIENCE = 120.0
+_START = 120.0
 _ROOT = Path(__file__).parent.parent
 
 
 def run(bench: Bench) -> None:
     outages = [2.0] if bench.smoke else [60.0, 420.0]
-    after, again = (3.0, 3.0) if bench.smoke else (_AFTER, _AGAIN)
+    after, again, patience = (3.0, 3.0, 10.0) if bench.smoke else (_AFTER, _AGAIN, _PATIENCE)
     there = [name for name, sender in SENDERS.items() if all(map(_installed, sender.packages))]
     for name in SENDERS.keys() - there:
         bench.note(f"{SENDERS[name].title} is not installed")
     ends = [(f"outage {number(outage)} s", outage, after) for outage in outages]
     ends += [(end, 1.0 if bench.smoke else 10.0, 0.0) for end in ("close", "kill -9")]
-    cases = [Case(name, title, outage, going_on, again) for name in there for title, outage, going_on in ends]
+    cases = [Case(name, title, outage, going_on, again, patience) for name in there for title, outage, going_on in ends]
     with ThreadPoolExecutor(len(cases)) as threads:
         done = [threads.submit(case.run) for case in cases]
     for case, future in zip(cases, done, strict=True):
@@ -82,6 +84,7 @@ class Case:
         outage: seconds that the target is away from the beginning.
         after: seconds that sending goes on when it is back; 0: it ends while the target is away.
         again: seconds that the program runs when it is started once more.
+        patience: seconds that an end may take before the program is killed.
 
     Attributes:
         taken: readings whose ``send`` returned.
@@ -91,7 +94,7 @@ class Case:
         longest: call of ``send``, seconds.
     """
 
-    def __init__(self, name: str, title: str, outage: float, after: float, again: float) -> None:
+    def __init__(self, name: str, title: str, outage: float, after: float, again: float, patience: float) -> None:
         self.name = name
         self.title = title
         self.taken: set[int] = set()
@@ -102,6 +105,7 @@ class Case:
         self._outage = outage
         self._after = after
         self._again = again
+        self._patience = patience
         self._receiver = Receiver(lines=SENDERS[name].lines)
         self._directory = fresh_directory()
 
@@ -124,13 +128,15 @@ class Case:
             if self._after:
                 self._receiver.start()
                 self._send(program, numbers, self._after)
-            self.seconds = program.kill() if self.title == "kill -9" else program.close()
+            self.seconds = program.kill() if self.title == "kill -9" else program.close(self._patience)
             self._note(program)
             if not self._after:
                 self._receiver.start()
             program = Program(self.name, self._receiver.port, self._directory)
+            self._send(program, numbers, _EVERY)  # one more, since some look into what they kept only then
             self._wait(self._again)
-            program.close()
+            program.close(self._patience)
+            self._note(program)
         finally:
             program.kill()
             self._receiver.stop()
@@ -152,7 +158,7 @@ class Case:
                 self.longest = max(self.longest, float(rest[1]))
             elif word == "refused":
                 self.refused += 1
-            elif word == "closed":
+            elif word == "closed" and math.isnan(self.closing):
                 self.closing = float(rest[0])
 
     @staticmethod
@@ -182,7 +188,7 @@ class Program:
         self._said: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self._said.get(timeout=_PATIENCE)  # "ready", so that the start is not measured
+        self._said.get(timeout=_START)  # "ready", so that the start is not measured
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -199,12 +205,12 @@ class Program:
         while not self._said.empty():
             yield self._said.get()
 
-    def close(self) -> float:
-        """End it as its documentation says. Returns the seconds until the process was gone."""
+    def close(self, patience: float) -> float:
+        """End it as its documentation says, or after ``patience`` seconds by force. Returns the seconds that it took."""
         began = time.monotonic()
         self.tell("close")
         try:
-            self._process.wait(_PATIENCE)
+            self._process.wait(patience)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
