@@ -42,7 +42,7 @@ class Bisection:
         suspect: the record that is passed over just now.
     """
 
-    __slots__ = ("_alone", "_full", "_good", "_largest", "_most", "_range", "suspect")
+    __slots__ = ("_alone", "_delivered", "_full", "_good", "_largest", "_most", "_range", "suspect")
 
     def __init__(self, most: int) -> None:
         self._full = most
@@ -50,6 +50,7 @@ class Bisection:
         self._good = 0
         self._range: tuple[int, int] | None = None
         self._alone = (-1, 0)
+        self._delivered = 0
         self.suspect: Suspect | None = None
 
     def limit(self, cursor: Cursor, claimed: IntervalSet) -> int:
@@ -89,9 +90,19 @@ class Bisection:
         """A batch of so many failed with the target: the next has half of them."""
         self._most = max(1, min(self._most, records) // 2)
 
-    def search(self, start: int, stop: int) -> None:
+    def search(self, start: int, stop: int, cursor: Cursor) -> None:
         """Something is wrong in this range: halve it."""
+        if self._range is None:
+            self._delivered = cursor.delivered
         self._range = (start, stop)
+
+    def doubts(self, offset: int, cursor: Cursor) -> bool:
+        """Whether it is the record rather than the target: it failed alone, and others of its batch were taken since.
+
+        Not for ever: from ``ALONE`` on nothing proved it, and the target may have gone meanwhile.
+        """
+        others_taken = self._range is not None and cursor.delivered > self._delivered
+        return others_taken and 0 < self.failures_alone(offset) < ALONE
 
     def failed_alone(self, offset: int) -> bool:
         """A record failed alone with an unclear error. Returns whether it is time to try the one behind it."""

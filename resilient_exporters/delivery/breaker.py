@@ -70,8 +70,15 @@ class Breaker:
             self.state = CLOSED if not self.failures else OPEN
             self.until = 0.0
 
-    def fail(self, now: float, reason: str, after: float | None = None) -> bool:
-        """The target did not take it. Returns whether that is news."""
+    def fail(self, now: float, reason: str, after: float | None = None, *, alone: bool = False) -> bool:
+        """The target did not take it. Returns whether that is news.
+
+        Args:
+            now: the time.
+            reason: what the failure said.
+            after: seconds that the target asked to wait.
+            alone: it takes other records, so the wait does not grow as in an outage.
+        """
         if self.state == OPEN and self.failures:
             # Another batch of the same round, begun before the first one failed: one outage, one wait.
             if not self._manual and after:
@@ -82,7 +89,7 @@ class Breaker:
         if self.failures == 1:
             self.since = now
         self.state = OPEN
-        self.until = math.inf if self._manual else now + self._policy.delay(self.failures, after=after)
+        self.until = math.inf if self._manual else now + self._policy.delay(1 if alone else self.failures, after=after)
         self.reason = reason
         return news
 

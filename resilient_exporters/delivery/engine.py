@@ -117,6 +117,7 @@ class Engine:
         self.queue.on_drop = self._dropped
         self.queue.large = self._send_large
         self.queue.begun = self._hold
+        self.queue.in_hand = self._in_hand
         self.dispatcher.settle_down = self._let_go
         try:
             self._start(members)
@@ -303,6 +304,9 @@ class Engine:
                 busy = bool(self.queue.stock.freed or self.queue.stock.index)
             if busy:
                 self.keeper.tidy_soon()
+
+    def _in_hand(self, start: int, stop: int) -> bool:
+        return any(target.settlement.claimed.meets(start, stop) for target in self.targets)
 
     def _dropped(self, start: int, stop: int, reason: str) -> None:
         number = max(1, stop - start)

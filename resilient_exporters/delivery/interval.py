@@ -71,6 +71,11 @@ class IntervalSet:
             start = max(start, self._stops[at])
             at += 1
 
+    def meets(self, start: int, stop: int) -> bool:
+        """Whether something of ``[start, stop)`` is in the set."""
+        at = bisect_right(self._stops, start)
+        return start < stop and at < len(self._starts) and self._starts[at] < stop
+
     def covers(self, start: int, stop: int) -> bool:
         """Whether all of ``[start, stop)`` is in the set."""
         at = bisect_right(self._starts, start) - 1

@@ -7,7 +7,8 @@ and the spool; the targets take batches from here and settle them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import NamedTuple
 
 import msgspec
@@ -76,12 +77,14 @@ class Queue(Intake):
     Attributes:
         damaged: ranges that were found damaged in the ring at the start, until it is clear what the disk has of them.
         unread: offsets that may lie on a disk which does not open yet: nobody is given them, and none is given up.
+        in_hand: whether some target is just working on something of a range.
         ownerless: at a start without cursors, the first offset that is held: those who join then begin there.
     """
 
     def __init__(self, settings: Settings, ring: Ring, clock: Clock) -> None:
         self.damaged: list[tuple[int, int]] = []
         self.unread = IntervalSet()
+        self.in_hand: Callable[[int, int], bool] = _nobody
         self.ownerless: int | None = None
         self._slots: dict[str, int] = {}
         super().__init__(settings, ring, clock)
@@ -379,15 +382,20 @@ class Queue(Intake):
             self._let_in()
 
     def drop_oldest_row(self) -> int:
-        """Drop the oldest block on disk, to make room there. Returns how many records that were."""
+        """Drop the oldest block on disk, to make room there. Returns how many records that were.
+
+        One that a target has in hand goes only if there is no other: it is about to leave by itself.
+        """
         with self.lock:
-            if self.stock.index:
-                start, stop = span_of(self.stock.index[0])
-            else:
-                saved = next((b for b in self.stock.blocks if b.key is not None and b.key != SAVING), None)
-                if saved is None:
-                    return 0
-                start, stop = saved.first, saved.end
+            spans = chain(
+                map(span_of, self.stock.index),
+                ((b.first, b.end) for b in self.stock.blocks if b.key is not None and b.key != SAVING),
+            )
+            oldest = next(spans, None)
+            if oldest is None:
+                return 0
+            free = (span for span in chain((oldest,), spans) if not self.in_hand(*span))
+            start, stop = next(free, oldest)
             self.drop(start, stop, "overflow")
             return stop - start
 
@@ -427,6 +435,10 @@ class Queue(Intake):
             if self.stock.blocks:
                 return self.clock.now() - self.stock.blocks[0].born
             return self.clock.now() - self.born if self.open_count else 0.0
+
+
+def _nobody(start: int, stop: int) -> bool:  # noqa: ARG001 - stands in for what the engine puts there
+    return False
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -349,12 +349,12 @@ class Target:
         elif isinstance(failure, Split):
             self._bisection.too_large(len(offsets))
         else:
-            self._bisection.search(attempt.taken.start, attempt.taken.stop)
+            self._bisection.search(attempt.taken.start, attempt.taken.stop, self.cursor)
 
     def _search_on(self, attempt: Attempt, offsets: Sequence[int], reason: str, decoded: Decoded | None) -> bool:
         """After an unclear failure: whether there is something to find out at once, without waiting."""
         if len(offsets) > 1:
-            self._bisection.search(attempt.taken.start, attempt.taken.stop)
+            self._bisection.search(attempt.taken.start, attempt.taken.stop, self.cursor)
             return True
         if not self._bisection.failed_alone(offsets[0]) or decoded is None or not self._others_wait(offsets[0]):
             return False
@@ -374,7 +374,8 @@ class Target:
         if delivered:
             self.breaker.failures = 0
         slow = attempt.sink.timeout > 0 and now - attempt.started >= attempt.sink.timeout / 2
-        opens = self.breaker.fail(now, failure.reason, getattr(failure, "after", None))
+        alone = isinstance(failure, Unclear) and len(offsets) == 1 and self._bisection.doubts(offsets[0], self.cursor)
+        opens = self.breaker.fail(now, failure.reason, getattr(failure, "after", None), alone=alone)
         if not delivered and (opens or slow):
             # The probe is smaller; and where it takes long, fewer may get through in time. That quick refusals go on
             # says nothing about the size.

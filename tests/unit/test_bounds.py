@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -389,3 +390,73 @@ def test_a_list_larger_than_the_bound() -> None:
     assert target.accepted == 100
     assert not receipt.done()
     assert receipt.reason == "overflow"
+
+
+# -- bounds while a target works -------------------------------------------------------------------------------------
+
+
+def noisy(count: int, start: int = 0) -> list[dict[str, Any]]:
+    return [{"n": n, "pad": random.Random(n).randbytes(2000)} for n in range(start, start + count)]
+
+
+def in_background(call: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=call)
+    thread.start()
+    return thread
+
+
+def test_at_the_bound_of_the_disk_what_a_target_has_in_hand_stays_its_own() -> None:
+    # Given a backlog on disk, of which a target that came back has the oldest batch in hand
+    exporter = Target(
+        ConnectionError("down"), retry=3600, max_memory="128 kB", max_disk="1 MB", batch_records=20,
+    )  # fmt: skip
+    for start in range(0, 200, 20):
+        exporter.send(noisy(20, start))
+        assert exporter.save(PATIENCE)
+    until(exporter, lambda stats: stats.targets["target"].attempts > 0)
+    while exporter.inside.acquire(blocking=False):
+        pass
+    exporter.answer = None
+    exporter.gate.clear()
+    flush = in_background(lambda: exporter.flush(PATIENCE))
+    exporter.entered()
+    held = [record["n"] for record in exporter.batches[-1]]
+    assert held[0] == 0
+
+    # When more comes than the disk takes
+    for start in range(200, 1000, 20):
+        exporter.send(noisy(20, start))
+        assert exporter.save(PATIENCE)
+
+    # Then others made room, and each record is counted as what became of it
+    figures = balanced(exporter).targets["target"]
+    assert figures.dropped["overflow"] > 0
+    exporter.gate.set()
+    flush.join(PATIENCE)
+    while not exporter.flush(PATIENCE).complete:
+        pass
+    figures = balanced(exporter).targets["target"]
+    taken = [record["n"] for record in exporter.taken]
+    assert taken[: len(held)] == held
+    assert taken == sorted(set(taken))
+    assert (figures.delivered, figures.dropped) == (len(taken), {"overflow": 1000 - len(taken)})
+
+
+def test_what_is_dropped_while_a_target_has_it_in_hand_counts_once() -> None:
+    # Given no disk, and a target that has all that is in memory in hand
+    exporter = Target(max_memory="66 kB", min_free_disk="100000 TB", on_full="drop_oldest")
+    exporter.gate.clear()
+    exporter.send(noisy(1))
+    exporter.entered()
+
+    # When the memory is needed for others, and the target takes it after all
+    exporter.send(noisy(60, 1))
+    dropped = balanced(exporter).targets["target"].dropped["overflow"]
+    exporter.gate.set()
+    assert exporter.flush(PATIENCE).complete
+
+    # Then it counts as what it was counted as
+    figures = balanced(exporter).targets["target"]
+    assert (figures.accepted, figures.delivered) == (61, 61 - figures.dropped["overflow"])
+    assert figures.dropped["overflow"] >= dropped >= 1
+    assert len(exporter.taken) == figures.delivered + 1

@@ -37,6 +37,7 @@ def test_it_is_a_set_of_integers(steps: list[tuple[bool, tuple[int, int]]], aske
     assert bool(ranges) == bool(model)
     assert [value in ranges for value in range(-1, BOUND + 2)] == [value in model for value in range(-1, BOUND + 2)]
     start, stop = asked
+    assert ranges.meets(start, stop) == bool(set(range(start, stop)) & model)
     assert ranges.covers(start, stop) == (set(range(start, stop)) <= model)
     gaps = list(ranges.gaps(start, stop))
     assert {value for a, b in gaps for value in range(a, b)} == set(range(start, stop)) - model

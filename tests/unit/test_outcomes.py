@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import tenacity
 
 from resilient_exporters import (
     Batch,
@@ -27,6 +28,7 @@ from resilient_exporters import (
     RetryPolicy,
     Split,
 )
+from resilient_exporters.delivery.bisection import ALONE
 from tests.targets import PATIENCE, SOON, FakeClock, Target, balanced, numbers, until
 
 
@@ -257,6 +259,49 @@ def test_poison_does_not_stop_those_behind_it() -> None:
     assert [record["n"] for record in exporter.taken[1:]] != []
     assert sorted(record["n"] for record in exporter.taken[1:]) == [n for n in range(100) if n % 10 != 3]
     assert sorted(letter.data["n"] for letter in exporter.dead_letters()) == [n for n in range(100) if n % 10 == 3]
+
+
+def test_poison_among_records_that_are_taken_does_not_cost_the_waits_of_an_outage() -> None:
+    # Given a policy that writes down for which failure in a row it is asked
+    asked: list[int] = []
+
+    def wait(state: tenacity.RetryCallState) -> float:
+        asked.append(state.attempt_number)
+        return 0.0
+
+    exporter = Target(
+        lambda batch: ValueError("bad") if any(record.data["n"] == 60 for record in batch) else None,
+        retry=RetryPolicy(wait),
+    )
+
+    # When
+    in_one_batch(exporter, numbers(100)).result(PATIENCE)
+
+    # Then each of its failures alone is followed by the shortest wait
+    assert [letter.data["n"] for letter in exporter.dead_letters()] == [60]
+    assert asked == [1] * (ALONE - 1)
+
+
+def test_a_target_that_goes_in_the_middle_of_a_search_is_spared() -> None:
+    # Given a target that takes the first half of a batch that failed, and then nothing more
+    asked: list[int] = []
+
+    def wait(state: tenacity.RetryCallState) -> float:
+        asked.append(state.attempt_number)
+        return 3600.0 if len(asked) == 3 * ALONE else 0.0
+
+    halves = iter([ValueError("hiccup"), None])
+    exporter = Target(lambda _: next(halves, ValueError("down")), retry=RetryPolicy(wait))
+
+    # When
+    in_one_batch(exporter, numbers(8))
+    until(exporter, lambda _: len(asked) == 3 * ALONE)
+
+    # Then a few quick attempts are made, and from then on the waits grow
+    assert asked[: ALONE - 1] == [1] * (ALONE - 1)
+    assert asked[ALONE - 1 :] == sorted(asked[ALONE - 1 :])
+    assert asked[-1] > ALONE, asked
+    assert list(exporter.dead_letters()) == []
 
 
 @pytest.mark.parametrize(
