@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import builtins
-import copy
 import dataclasses
-import difflib
-import inspect
 import os
 import threading
 import types
@@ -26,8 +23,18 @@ from resilient_exporters.delivery.frame import OPTIONS
 from resilient_exporters.delivery.listener import Listener, Listeners
 from resilient_exporters.delivery.outcome import Batch, Delivered, Outcome, Record, Retry
 from resilient_exporters.delivery.receipt import ExportResult, Receipt
-from resilient_exporters.delivery.settings import Settings
+from resilient_exporters.delivery.settings import Default, Settings
 from resilient_exporters.delivery.stats import CloseReport, FlushReport, Stats
+from resilient_exporters.options import (
+    DEFAULTS,
+    check_concurrency,
+    check_listeners,
+    check_name,
+    check_type,
+    unknown_options,
+    window_of,
+)  # fmt: skip
+from resilient_exporters.transform import apply_transform, preparer
 from resilient_exporters.units import parse_callable, parse_count, parse_seconds
 
 if TYPE_CHECKING:
@@ -102,22 +109,22 @@ class Exporter:
         *,
         name: str | None = None,
         directory: str | os.PathLike[str] | None = None,
-        loss_window: float | timedelta | None = 1.0,
+        loss_window: float | timedelta | None = Default.loss_window,
         max_records: int | None = None,
-        max_memory: int | str = "16 MB",
-        max_disk: int | str = "512 MB",
-        min_free_disk: int | str = "64 MB",
+        max_memory: int | str = Default.max_memory,
+        max_disk: int | str = Default.max_disk,
+        min_free_disk: int | str = Default.min_free_disk,
         max_age: float | timedelta | None = None,
-        on_full: str = "drop_oldest",
+        on_full: str = Default.on_full,
         full_timeout: float | timedelta | None = None,
-        batch_records: int = 500,
-        batch_bytes: int | str = "1 MB",
-        linger: float | timedelta = 0.005,
+        batch_records: int = Default.batch_records,
+        batch_bytes: int | str = Default.batch_bytes,
+        linger: float | timedelta = Default.linger,
         concurrency: int | str | None = None,
         retry: Any = None,
-        drain: str = "fifo",
+        drain: str = Default.drain,
         drain_rate: float | str | None = None,
-        max_dead: int = 10_000,
+        max_dead: int = Default.max_dead,
         listeners: Iterable[Listener] = (),
         tmp_file: str | os.PathLike[str] | None = None,
         save_unsent_data: bool = True,
@@ -126,16 +133,16 @@ class Exporter:
         **unknown: Any,
     ) -> None:
         if unknown:
-            raise _unknown(type(self), unknown)
+            raise unknown_options(type(self), unknown)
         if directory is not None and tmp_file is not None:
             raise errors.InvalidConfigError(None, "directory and tmp_file are two names of one option: give one")
         self._transform: Callable[[Any], Any] | None = None
         if transform is not None:
             self._transform = parse_callable(transform, "transform")
         self.timeout = parse_seconds(timeout, "timeout") or 0.0
-        self.test_url = _check_type(test_url, str, "test_url", "a URL")
+        self.test_url = check_type(test_url, str, "test_url", "a URL")
         self._given: dict[str, Any] = {
-            "loss_window": _window(use_memory, loss_window),
+            "loss_window": window_of(use_memory, loss_window),
             "max_records": max_records,
             "max_memory": max_memory,
             "max_disk": max_disk,
@@ -155,10 +162,10 @@ class Exporter:
             "directory": tmp_file if directory is None else directory,
         }
         self._settings = Settings.check(**self._given)
-        self._concurrency = _check_concurrency(concurrency, type(self))
-        self._listeners = _check_listeners(listeners)
-        self._clock = _check_type(clock, Clock, "clock", "a Clock") or Clock()
-        self.name = _check_name(name, self.kind, self.address())
+        self._concurrency = check_concurrency(concurrency, type(self))
+        self._listeners = check_listeners(listeners)
+        self._clock = check_type(clock, Clock, "clock", "a Clock") or Clock()
+        self.name = check_name(name, self.kind, self.address())
         if type(self).send is not Exporter.send:
             # A class in the original's style: its ``send`` delivers one record, callers get the queueing one.
             self.send = types.MethodType(Exporter.send, self)  # type: ignore[method-assign] # for this instance
@@ -362,7 +369,11 @@ class Exporter:
         if not isinstance(value, bool):
             raise errors.InvalidConfigError(self, f"use_memory={value!r} is no bool: give True or False")
         if value != self.use_memory:
-            window = None if value else (self._settings.loss_window if self._settings.loss_window is not None else 1.0)
+            window = (
+                None
+                if value
+                else (self._settings.loss_window if self._settings.loss_window is not None else Default.loss_window)
+            )
             self._settings = dataclasses.replace(self._settings, loss_window=window)
             if self._engine is not None:
                 self._engine.queue.settings = dataclasses.replace(self._engine.queue.settings, loss_window=window)
@@ -450,10 +461,10 @@ class Exporter:
             defaults: options of the pool, for what was not given to this exporter.
             transform: applied to each record before it is delivered.
         """
-        own = {name: value for name, value in self._given.items() if value != _DEFAULTS[name]}
+        own = {name: value for name, value in self._given.items() if value != DEFAULTS[name]}
         given = {name: value for name, value in {**defaults, **own}.items() if name in _TARGET_OPTIONS}
         settings = Settings.check(**{**self._given, **given})
-        prepare = None if transform is None else _preparer(transform)
+        prepare = None if transform is None else preparer(transform)
         return Member(self, identity, self._concurrency, settings, prepare)
 
     def _forget(self) -> None:
@@ -467,85 +478,6 @@ class Exporter:
         return f"<{type(self).__name__} {self.name}>"
 
 
-def apply_transform(exporter: Exporter | None, transform: Callable[[Any], Any], data: Any) -> Any:
-    """Call a transform with a copy of a record.
-
-    Raises:
-        TransformError: it raised, or returned None.
-    """
-    try:
-        changed = transform(copy.deepcopy(data))
-    except Exception as error:
-        raise errors.TransformError(exporter, f"the transform raised {type(error).__name__}: {error}") from error
-    if changed is None:
-        raise errors.TransformError(exporter, "the transform returned None: it must return the record")
-    return changed
-
-
-def default_options() -> dict[str, Any]:
-    """The queue's and the delivery's options with their defaults."""
-    return _DEFAULTS
-
-
-def _preparer(transform: Callable[[Any], Any]) -> Callable[[Record], Record]:
-    def prepare(record: Record) -> Record:
-        return Record(record.run, record.offset, apply_transform(None, transform, record.data), record.options)
-
-    return prepare
-
-
-def _unknown(cls: type, options: Mapping[str, Any]) -> errors.InvalidConfigError:
-    known = [name for each in cls.__mro__ for name in inspect.signature(each).parameters]
-    first = min(options)
-    near = difflib.get_close_matches(first, known, 1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return errors.InvalidConfigError(None, f"{cls.__name__} has no option {', '.join(sorted(options))}{hint}")
-
-
-def _window(use_memory: object, loss_window: Any) -> Any:
-    if use_memory is None:
-        return loss_window
-    if not isinstance(use_memory, bool):
-        raise errors.InvalidConfigError(None, f"use_memory={use_memory!r} is no bool: give True or False")
-    if use_memory and loss_window not in (None, _DEFAULTS["loss_window"]):
-        raise errors.InvalidConfigError(None, "use_memory=True is loss_window=None: give one of them")
-    return None if use_memory else loss_window
-
-
-def _check_type(value: Any, kind: type, option: str, right: str) -> Any:
-    if value is not None and not isinstance(value, kind):
-        raise errors.InvalidConfigError(None, f"{option}={value!r} is not {right}")
-    return value
-
-
-def _check_concurrency(concurrency: object, cls: type[Exporter]) -> int | str:
-    value = cls.concurrency if concurrency is None else concurrency
-    if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise errors.InvalidConfigError(None, f'concurrency={value!r}: give a number from 1 on, or "auto"')
-    return value
-
-
-def _check_listeners(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
-    if isinstance(listeners, Listener) or not isinstance(listeners, Iterable):
-        raise errors.InvalidConfigError(None, f"listeners={listeners!r}: give a list of Listener objects")
-    found = tuple(listeners)
-    for one in found:
-        if not isinstance(one, Listener):
-            raise errors.InvalidConfigError(None, f"listeners: {one!r} is no Listener: subclass it")
-    return found
-
-
-def _check_name(name: object, kind: str, address: str) -> str:
-    if name is None:
-        return f"{kind}:{address}" if address else kind
-    if not isinstance(name, str) or not name.strip():
-        raise errors.InvalidConfigError(None, f"name={name!r} is no name: give a text")
-    return name
-
-
-_DEFAULTS: dict[str, Any] = {
-    name: parameter.default for name, parameter in inspect.signature(Settings.check).parameters.items()
-}
 _ALL: weakref.WeakSet[Exporter] = weakref.WeakSet()
 
 

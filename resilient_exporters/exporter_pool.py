@@ -10,7 +10,8 @@ from typing import Any
 
 from resilient_exporters import errors
 from resilient_exporters.delivery.engine import Member
-from resilient_exporters.exporter import Exporter, default_options
+from resilient_exporters.exporter import Exporter
+from resilient_exporters.options import DEFAULTS
 from resilient_exporters.units import parse_count
 
 __all__ = ["ExporterPool"]
@@ -139,7 +140,7 @@ class ExporterPool(Exporter):
         transform: Callable[[Any], Any] | None,
         superseded: bool,
     ) -> None:
-        given = {name: value for name, value in self._given.items() if value != default_options()[name]}
+        given = {name: value for name, value in self._given.items() if value != DEFAULTS[name]}
         options = {**given, **defaults}
         for name, exporter in self._exporters.items():
             own = transform

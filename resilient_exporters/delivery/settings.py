@@ -7,19 +7,34 @@ import os
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from resilient_exporters.errors import InvalidConfigError
 from resilient_exporters.policy import RetryPolicy
 from resilient_exporters.units import parse_choice, parse_count, parse_rate, parse_seconds, parse_size
 
-__all__ = ["DRAINS", "ON_FULL", "Settings"]
+__all__ = ["DRAINS", "ON_FULL", "Default", "Settings"]
 
 ON_FULL = ("drop_oldest", "drop_newest", "block", "raise")
 DRAINS = ("fifo", "newest_first", "balanced")
 _SMALLEST_MEMORY = 64 * 1024
 _SMALLEST_DISK = 256 * 1024
 _MOST_RECORDS = 1 << 19  # a block's key has 20 bits for its count
+
+
+class Default:
+    """What an option is where nothing else is said. Those that are not here are None, or off."""
+
+    loss_window: Final = 1.0
+    max_memory: Final = "16 MB"
+    max_disk: Final = "512 MB"
+    min_free_disk: Final = "64 MB"
+    on_full: Final = "drop_oldest"
+    batch_records: Final = 500
+    batch_bytes: Final = "1 MB"
+    linger: Final = 0.005
+    drain: Final = "fifo"
+    max_dead: Final = 10_000
 
 
 @dataclass(frozen=True)
@@ -49,22 +64,22 @@ class Settings:
     def check(
         cls,
         *,
-        loss_window: float | timedelta | None = 1.0,
+        loss_window: float | timedelta | None = Default.loss_window,
         max_records: int | None = None,
-        max_memory: int | str = "16 MB",
-        max_disk: int | str = "512 MB",
-        min_free_disk: int | str = "64 MB",
+        max_memory: int | str = Default.max_memory,
+        max_disk: int | str = Default.max_disk,
+        min_free_disk: int | str = Default.min_free_disk,
         max_age: float | timedelta | None = None,
-        on_full: str = "drop_oldest",
+        on_full: str = Default.on_full,
         full_timeout: float | timedelta | None = None,
-        batch_records: int = 500,
-        batch_bytes: int | str = "1 MB",
-        linger: float | timedelta = 0.005,
+        batch_records: int = Default.batch_records,
+        batch_bytes: int | str = Default.batch_bytes,
+        linger: float | timedelta = Default.linger,
         retry: Any = None,
         manual: bool = False,
-        drain: str = "fifo",
+        drain: str = Default.drain,
         drain_rate: Any = None,
-        max_dead: int = 10_000,
+        max_dead: int = Default.max_dead,
         save_unsent: bool = True,
         directory: str | os.PathLike[str] | None = None,
     ) -> Settings:
