@@ -8,11 +8,16 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from resilient_exporters import ClosedError
 from resilient_exporters.delivery import engine
 from resilient_exporters.delivery.ring import ring_path
 from tests.targets import PATIENCE
+
+# How long an example takes says something about the machine, and nothing about the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)
