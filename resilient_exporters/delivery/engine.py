@@ -418,10 +418,10 @@ class Engine:
                 accepted=accepted,
                 pending=max((one.pending for one in targets.values()), default=0),
                 memory_bytes=queue.memory_bytes(),
-                disk_bytes=self.keeper.disk_bytes,
-                written_bytes=self.keeper.written,
+                disk_bytes=self.keeper.archive.disk_bytes,
+                written_bytes=self.keeper.archive.written,
                 oldest_age=queue.oldest_age(),
-                late_saves=self.keeper.late,
+                late_saves=self.keeper.archive.late,
                 disk_trouble=self.keeper.trouble,
                 targets=targets,
             )

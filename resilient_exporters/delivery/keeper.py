@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from resilient_exporters.delivery.archive import Archive
 from resilient_exporters.delivery.block import Block, pack
 from resilient_exporters.delivery.burials import Burials
 from resilient_exporters.delivery.clock import Bell, Clock
@@ -22,11 +23,8 @@ __all__ = ["Keeper"]
 
 log = logging.getLogger("resilient_exporters")
 
-_TIDY = 1.0  # seconds between two writes that only move cursors and delete rows
 _RETRY_FIRST, _RETRY_MOST = 1.0, 60.0
 _GUARD_EVERY = 10.0
-_SHRINK_ABOVE = 1 << 20
-_QUARANTINED = 100
 
 
 class Keeper:
@@ -42,9 +40,7 @@ class Keeper:
 
     Attributes:
         trouble: why the disk is not used just now, or None.
-        written: bytes of rows written.
-        disk_bytes: of the directory, at the last write.
-        late: saves that were later than promised.
+        archive: the rows, and figures about them.
         progress: called when dead letters were kept.
     """
 
@@ -53,9 +49,6 @@ class Keeper:
     ) -> None:
         self.queue = queue
         self.trouble: str | None = None
-        self.written = 0
-        self.disk_bytes = 0
-        self.late = 0
         self.attached = threading.Event()
         self._spool = spool
         self._guard = guard
@@ -63,18 +56,16 @@ class Keeper:
         self._listener = listener
         self._bell = Bell()
         self._calls: list[Callable[[], None]] = []
-        self._burials = Burials(queue, spool, listener, self._fits)
+        self.archive = Archive(queue, spool, guard, clock)
+        self._burials = Burials(queue, spool, listener, self.archive.fits)
         self._rescue = Rescue(spool)
         self._waiters: list[_Waiter] = []
         self._save = False
         self._stopping = False
         self._blind = False
-        self._tidied = -_TIDY
         self._guarded = -_GUARD_EVERY
         self._retry_at: float | None = None
         self._retry_wait = _RETRY_FIRST
-        self._quarantined = 0
-        self._stale = False
         self._joined = False
         self._failure: Exception | None = None
         self.progress: Callable[[], None] = queue.wake
@@ -219,7 +210,7 @@ class Keeper:
                     self._join(late=False)
             self._joined = True
             self._spool.purge_aside()
-            self.disk_bytes = self._spool.disk_bytes()
+            self.archive.measure()
         except (SpoolUnavailable, OSError) as error:
             self._blind = True
             begin_blind(self.queue)
@@ -285,15 +276,15 @@ class Keeper:
                 return self._serve_full(now)
             if self._blind or self._rescue.waits:
                 self._join(late=self._blind)
-            self._load()
+            self.archive.load()
             if self._burials.work():
-                self.disk_bytes = self._spool.disk_bytes()
+                self.archive.measure()
                 self.queue.wake()
                 self.progress()
             if self._save or self._stopping:
                 self._save = False
-                self._save_all()
-            again = self._tidy(now)
+                self.archive.save(self._answer_waiters)
+            again = self.archive.tidy(now, ending=self._stopping, saving=self._save)
         except SpoolDamaged as error:
             try:
                 self._rescue.begin(error)
@@ -311,9 +302,9 @@ class Keeper:
     def _serve_full(self, now: float) -> float:
         """While a save waits to be tried again: what is on disk is read all the same, and what is settled goes."""
         assert self._retry_at is not None  # noqa: S101 - the caller has looked
-        self._load()
+        self.archive.load()
         freed = bool(self.queue.stock.freed)
-        again = self._tidy(now)
+        again = self.archive.tidy(now, ending=self._stopping, saving=self._save)
         if freed and not self.queue.stock.freed:
             self._retry_at, self._save = None, True  # there is room again, perhaps
             return 0.0
@@ -340,103 +331,9 @@ class Keeper:
             self.trouble = None
             self._listener.disk_changed(None)
 
-    # -- loading -------------------------------------------------------------------------------------------------
-
-    def _load(self) -> None:
-        while True:
-            with self.queue.lock:
-                key = next(iter(self.queue.stock.wanted), None)
-                if key is None:
-                    return
-                if key in self.queue.stock.freed or key not in self.queue.stock.index:
-                    del self.queue.stock.wanted[key]
-                    continue
-            self._spool.open()
-            payload, damaged = self._spool.read(key)
-            if damaged and self._quarantined < _QUARANTINED:
-                self._quarantined += 1
-                self._spool.quarantine(f"{key}.block", damaged)
-            self.queue.put_loaded(key, payload)
-
     # -- saving --------------------------------------------------------------------------------------------------
 
-    def _save_all(self) -> None:
-        with self.queue.lock:
-            self.queue.seal()
-            until = self.queue.following
-        while True:
-            born = self.queue.oldest_unsaved()
-            gathered = self.queue.gather(self._spool.transaction_bytes, until)
-            if not gathered:
-                self._answer_waiters(failed=False)
-                return
-            blocks = [block for block, _, _ in gathered]
-            done = False
-            try:
-                memory = self.queue.ring.memory
-                frames = [memory[start:stop] for _, start, stop in gathered]  # not under the lock: senders go on
-                kept = [(block, part) for block, part in zip(blocks, frames, strict=True) if block.start >= 0]
-                puts = {key_of(block.first, block.count): pack(block, part) for block, part in kept}
-                if not self._spool.exists and not self._guard.growth():
-                    raise SpoolUnavailable("min_free_disk is reached")
-                self._spool.open()
-                if not self._make_room([len(row) for row in puts.values()]):
-                    raise SpoolUnavailable("max_disk or min_free_disk is reached")
-                self._write(puts, [key for block in blocks for key in block.replaces])
-                done = True
-            finally:
-                self.queue.saved(blocks, done=done)
-            window = self.queue.settings.loss_window
-            if window and born is not None and self.queue.clock.now() - born > window:
-                self.late += 1
-            self._answer_waiters(failed=False)
-
-    def _make_room(self, sizes: list[int]) -> bool:
-        """Whether rows of these sizes fit the bounds; drops the oldest rows to make it so, if that is the policy."""
-        while not self._spool.fits(sizes, self._guard.growth()):
-            if self.queue.stock.freed:
-                self._write({}, [])
-                continue
-            if self.queue.settings.on_full != "drop_oldest" or not self.queue.drop_oldest_row():
-                return False
-        return True
-
-    def _write(self, puts: dict[int, bytes], deletes: list[int]) -> None:
-        """One transaction: rows in, superfluous rows out, and the cursors as they stand."""
-        with self.queue.lock:
-            freed = self.queue.stock.freed
-            self.queue.stock.freed = []
-            state = self.queue.state()
-        try:
-            self._spool.write({**puts, STATE: state}, [*freed, *deletes])
-        except BaseException:
-            with self.queue.lock:
-                self.queue.stock.freed.extend(freed)
-            raise
-        self.written += sum(map(len, puts.values())) + len(state)
-        self._tidied = self._clock.now()
-        self._stale = self._stale or bool(freed)
-        self.disk_bytes = self._spool.disk_bytes()
-
-    def _tidy(self, now: float) -> float | None:
-        """Delete superfluous rows and note the cursors, at most once in a while; nothing where nothing is on disk."""
-        with self.queue.lock:
-            freed = bool(self.queue.stock.freed)
-            rows_left = bool(self.queue.stock.index) or any(b.key is not None for b in self.queue.stock.blocks)
-            dirty = rows_left and any(cursor.dirty for cursor in self.queue.cursors.values())
-        if freed or dirty:
-            wait = self._tidied + _TIDY - now
-            if wait > 0 and not self._stopping:
-                return wait
-            self._spool.open()
-            self._write({}, [])
-        if self._stale and not rows_left and not self._save and self.disk_bytes > _SHRINK_ABOVE:
-            self._stale = False
-            self._spool.shrink()
-            self.disk_bytes = self._spool.disk_bytes()
-        return None
-
-    def _answer_waiters(self, *, failed: bool) -> None:
+    def _answer_waiters(self, *, failed: bool = False) -> None:
         with self.queue.lock:
             saved = self.queue.first_unsaved()
             for waiter in list(self._waiters):
@@ -450,17 +347,10 @@ class Keeper:
         if self._blind or self._rescue.waits:
             return False
         try:
-            self._spool.open()
-            if not self._make_room([len(row)]):
-                return False
-            self._write({key: row}, [])
+            return self.archive.put(key, row)
         except SpoolUnavailable as error:
             self._fails(error)
             return False
-        return True
-
-    def _fits(self, size: int) -> bool:
-        return self._spool.fits([size], self._guard.growth())
 
     def _close(self) -> None:
         try:

@@ -136,8 +136,8 @@ def test_a_save_puts_everything_accepted_before_it_on_disk(place: Place) -> None
     assert keeper.save(PATIENCE)
     assert keeper.commit(49, PATIENCE)
     assert (keeper.queue.first_unsaved(), keeper.trouble) == (50, None)
-    assert keeper.written > 0
-    assert keeper.disk_bytes == disk_bytes(place.folder)
+    assert keeper.archive.written > 0
+    assert keeper.archive.disk_bytes == disk_bytes(place.folder)
     keeper.stop(PATIENCE)
     rows = place.rows()
     (payload,) = [unpack(row) for key, row in rows.items() if key >= 0]
@@ -204,18 +204,18 @@ def test_settled_rows_are_deleted_at_most_once_a_second_and_the_file_shrinks(pla
         if at % 4 == 3:
             assert keeper.save(PATIENCE)
     assert keeper.queue.empty_ring()
-    assert keeper.disk_bytes > 1 << 20
+    assert keeper.archive.disk_bytes > 1 << 20
     keeper.queue.settle(cursor, 0, 200, DELIVERED)
     keeper.tidy_soon()
     turn(keeper)
-    before = keeper.written
+    before = keeper.archive.written
     assert keeper.queue.stock.freed
     place.clock.seconds += 1.5
     keeper.tidy_soon()
     turn(keeper)
     assert keeper.queue.stock.freed == []
-    assert keeper.written > before
-    assert keeper.disk_bytes < 1 << 20
+    assert keeper.archive.written > before
+    assert keeper.archive.disk_bytes < 1 << 20
 
 
 def test_a_disk_that_fails_is_said_once_and_tried_again_later_and_later(
@@ -255,11 +255,11 @@ def test_a_save_that_comes_late_is_counted(place: Place) -> None:
     fill(keeper.queue, 1)
     place.clock.seconds += 1
     assert keeper.save(PATIENCE)
-    assert keeper.late == 0
+    assert keeper.archive.late == 0
     fill(keeper.queue, 1)
     place.clock.seconds += 3
     assert keeper.save(PATIENCE)
-    assert keeper.late == 1
+    assert keeper.archive.late == 1
 
 
 def test_at_max_disk_the_oldest_rows_go_or_nothing_more_is_taken(place: Place) -> None:
