@@ -206,7 +206,7 @@ class Program:
             yield self._said.get()
 
     def close(self, patience: float) -> float:
-        """End it as its documentation says, or after ``patience`` seconds by force. Returns the seconds that it took."""
+        """End it as its documentation says, or after ``patience`` seconds by force. Returns the seconds it took."""
         began = time.monotonic()
         self.tell("close")
         try:
