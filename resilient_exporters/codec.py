@@ -47,7 +47,7 @@ from resilient_exporters import foreign, scalars
 from resilient_exporters.errors import EncodingError
 from resilient_exporters.foreign import Refusal
 
-__all__ = ["FORMAT", "MAX_DEPTH", "decode", "decode_with_options", "encode", "encode_with_options"]
+__all__ = ["FORMAT", "MAX_DEPTH", "decode", "decode_plainly", "decode_with_options", "encode", "encode_with_options"]
 
 #: Version of this format, written into the header of every block.
 FORMAT: Final = 1
@@ -424,3 +424,6 @@ _READERS: Final[dict[int, Callable[[memoryview], Any]]] = {
 }
 
 _unpack: Callable[[bytes | memoryview], Any] = msgspec.msgpack.Decoder(ext_hook=_read).decode
+
+decode_plainly = _unpack
+"""As ``decode``, but whatever goes wrong is raised as it comes."""

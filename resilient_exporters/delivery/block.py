@@ -21,7 +21,7 @@ from functools import cache
 from importlib.util import find_spec
 from types import ModuleType
 
-from resilient_exporters.delivery.frame import Frame, scan, walk
+from resilient_exporters.delivery.frame import Frame, payloads, scan, walk
 
 __all__ = ["Block", "BlockDamaged", "CodecMissing", "Payload", "pack", "salvage", "unpack"]
 
@@ -89,18 +89,30 @@ class Payload:
     Attributes:
         run, origin: as in ``Block``.
         count: how many records it was written with.
-        frames: the whole ones, with offsets counted from ``origin``.
+        found: the whole frames, with offsets counted from ``origin``; None where ``plain`` has all.
         data: what the frames' positions refer to.
         born, last: queue times.
+        plain: what is in the frames, where all are whole and none is out of the ordinary.
     """
 
     run: bytes
     origin: int
     count: int
-    frames: list[Frame]
+    found: list[Frame] | None
     data: bytes
     born: float
     last: float
+    plain: list[bytes] | None = None
+
+    @property
+    def frames(self) -> list[Frame]:
+        """The whole frames, with offsets counted from ``origin``."""
+        return walk(self.data, self.origin) if self.found is None else self.found
+
+    @property
+    def whole(self) -> bool:
+        """Whether it holds all that it was written with."""
+        return self.found is None or len(self.found) == self.count
 
 
 class CodecMissing(OSError):
@@ -130,6 +142,9 @@ def unpack(row: bytes) -> Payload:
     if zlib.crc32(body) != check:
         raise BlockDamaged("checksum of the block")
     data = _decompress(codec, body, raw)
+    plain = payloads(data)
+    if plain is not None and len(plain) == count and len(data) == raw:
+        return Payload(run, origin, count, None, data, born, last, plain)
     try:
         frames = walk(data, origin) if len(data) == raw else []
     except struct.error as error:

@@ -344,7 +344,7 @@ class Inspection:
         payload = self._payload(held.key)
         if payload is None:
             return None
-        return Piece(payload.data, payload.frames, payload.run, payload.origin, held.start - payload.origin)
+        return Piece(payload.data, payload.found, payload.run, payload.origin, held.start - payload.origin)
 
     def _payload(self, key: int) -> Payload | None:
         row = self._rows.get(key)

@@ -48,7 +48,7 @@ class Piece(NamedTuple):
     """Frames of one run that hold some of a batch's records.
 
     ``frames`` is None where ``data`` has still to be scanned, from the offset ``origin`` on; ``shift`` added to the
-    offset of a frame gives the queue's.
+    offset of a frame gives the queue's. ``plain`` are the payloads, where that is all there is to know.
     """
 
     data: bytes
@@ -56,6 +56,7 @@ class Piece(NamedTuple):
     run: bytes
     origin: int
     shift: int
+    plain: list[bytes] | None = None
 
 
 class Taken(NamedTuple):
@@ -120,8 +121,8 @@ class Queue(Intake):
                     if payload is None:
                         break
                     first, end = span_of(key)
-                    data = payload.data
-                    pieces.append(Piece(data, payload.frames, payload.run, payload.origin, first - payload.origin))
+                    data, shift = payload.data, first - payload.origin
+                    pieces.append(Piece(data, payload.found, payload.run, payload.origin, shift, payload.plain))
                     at = min(end, stop)
                 else:
                     break
@@ -153,7 +154,7 @@ class Queue(Intake):
         with self.lock:
             start, stop = span_of(key)
             whole = IntervalSet()
-            if payload is not None and len(payload.frames) == stop - start:
+            if payload is not None and payload.whole and payload.count == stop - start:
                 whole.add(start, stop)
             elif payload is not None:
                 shift = start - payload.origin

@@ -6,11 +6,11 @@ import time
 
 import pytest
 
-from resilient_exporters.delivery.frame import ELSEWHERE, HEAD_SIZE, OPTIONS, ROUTED, WRAP, Frame, frame, scan
+from resilient_exporters.delivery.frame import ELSEWHERE, HEAD_SIZE, OPTIONS, ROUTED, WRAP, Frame, frame, payloads, scan
 
 
-def chain(payloads: list[bytes], offset: int = 0) -> bytes:
-    return b"".join(frame(payload, offset + at) for at, payload in enumerate(payloads))
+def chain(parts: list[bytes], offset: int = 0) -> bytes:
+    return b"".join(frame(payload, offset + at) for at, payload in enumerate(parts))
 
 
 def read(data: bytes, offset: int = 0, **options: int) -> dict[int, bytes]:
@@ -140,3 +140,36 @@ def test_a_search_through_megabytes_of_noise_ends_soon() -> None:
     # Then nothing is believed, and it takes no minutes (it was 40 s when every checksum was computed)
     assert read(noise) == {}
     assert time.process_time() - began < 10
+
+
+# -- the usual case --------------------------------------------------------------------------------------------------
+
+
+def test_payloads_are_those_that_a_scan_finds() -> None:
+    parts = [b"a", b"bc" * 40, b"d" * 3000]
+    data = b"".join(frame(part, 7 + at) for at, part in enumerate(parts))
+    assert payloads(data) == payloads(data, 7) == parts
+    assert payloads(b"") == payloads(b"", 7) == []
+
+
+@pytest.mark.parametrize("flag", [OPTIONS, ROUTED, ELSEWHERE])
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_payloads_with_something_special_are_left_to_others(flag: int, at: int) -> None:
+    data = b"".join(frame(b"payload", number, flag if number == at else 0) for number in range(3))
+    assert payloads(data) is None
+    assert payloads(data, 0) is None
+
+
+def test_payloads_of_altered_data_are_never_given() -> None:
+    # Given every byte of some frames altered in each of its bits, and every length that the data may be cut to
+    whole = b"".join(frame(b"record %d" % at, at) for at in range(4))
+    for place in range(len(whole)):
+        for bit in range(8):
+            altered = bytearray(whole)
+            altered[place] ^= 1 << bit
+            assert payloads(bytes(altered), 0) is None, (place, bit)
+    step = len(whole) // 4
+    for size in range(len(whole)):
+        assert payloads(whole[:size], 0) == (None if size % step else [b"record %d" % at for at in range(size // step)])
+    # And of another place in the queue
+    assert payloads(whole, 1) is None
