@@ -224,7 +224,7 @@ def test_nothing_is_written_to_disk_on_a_healthy_link(tmp_path: Path) -> None:
         def written():
             return int(Path("/proc/self/io").read_text().split("write_bytes: ")[1].split()[0])
 
-        healthy, down = Sink(name="healthy"), Sink(name="down", loss_window=0.1)
+        healthy, down = Sink(name="healthy", loss_window=3600), Sink(name="down", loss_window=0.1)
         down.down = True
         for exporter in (healthy, down):
             exporter.send({"n": -1})
