@@ -89,7 +89,7 @@ class Case:
     Attributes:
         taken: readings whose ``send`` returned.
         refused: how many raised.
-        closing: seconds that its ``close`` took, as it says.
+        closing: seconds that its ``close`` took, as it says; infinite if it was killed.
         seconds: that the end took, until the process was gone.
         longest: call of ``send``, seconds.
     """
@@ -130,6 +130,8 @@ class Case:
                 self._send(program, numbers, self._after)
             self.seconds = program.kill() if self.title == "kill -9" else program.close(self._patience)
             self._note(program)
+            if math.isnan(self.closing):
+                self.closing = math.inf  # it was killed
             if not self._after:
                 self._receiver.start()
             program = Program(self.name, self._receiver.port, self._directory)
