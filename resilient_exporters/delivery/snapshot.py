@@ -110,14 +110,16 @@ class RowReader:
 
     Args:
         directory: the queue directory.
+        live: a program holds it, and may begin a log at any moment: then the database does change.
 
     Attributes:
         exists: whether there is a database.
         damage: why it cannot be read, or None.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, live: bool = False) -> None:
         self._path = directory / "cache.db"
+        self._live = live
         self._connection: sqlite3.Connection | None = None
         self._copy: tempfile.TemporaryDirectory[str] | None = None
         self.exists = self._path.exists()
@@ -174,7 +176,8 @@ class RowReader:
             return []
 
     def _open(self) -> None:
-        if not self._path.with_name("cache.db-wal").exists() and self._try(self._path, "immutable=1"):
+        still = not self._live and not self._path.with_name("cache.db-wal").exists()
+        if still and self._try(self._path, "immutable=1"):
             return
         if self._try(self._path, "mode=ro"):
             return

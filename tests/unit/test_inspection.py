@@ -14,7 +14,11 @@ import pytest
 from resilient_exporters import ExporterPool, Reject
 from resilient_exporters.delivery.directory import DirectoryLock
 from resilient_exporters.delivery.inspection import Inspection, TargetView, find_queues
+from resilient_exporters.delivery.maintenance import Maintenance
+from resilient_exporters.delivery.rescue import Rescue
 from resilient_exporters.delivery.ring import ring_path
+from resilient_exporters.delivery.snapshot import RowReader
+from resilient_exporters.delivery.spool import Spool, SpoolDamaged, key_of
 from resilient_exporters.testing import FlakyTarget, RecordingExporter
 
 DOWN = ConnectionError("no link")
@@ -351,3 +355,48 @@ def test_queues_are_found_under_a_root(tmp_path: Path) -> None:
     assert [place.name for place in find_queues(tmp_path / "root")] == ["a", "a.2"]
     assert find_queues(tmp_path / "root" / "a") == [tmp_path / "root" / "a"]
     assert find_queues(tmp_path / "nowhere") == []
+
+
+def test_a_database_that_waits_for_its_rescue_is_shown(directory: Path) -> None:
+    # Given a rescue that was interrupted before anything was read
+    with FlakyTarget([DOWN], name="t", directory=directory) as target:
+        for number in range(700):
+            target.send({"n": number})
+    with Inspection(directory) as found:
+        before = found.view().waiting
+    Rescue(Spool(directory, 1 << 30)).begin(SpoolDamaged("for this test"))
+
+    # When
+    with Inspection(directory) as found:
+        trouble = found.view().trouble
+        (first, *_) = found.verify()
+
+    # Then it is said, and the next start has it all
+    assert "salvage-1.db was damaged" in trouble
+    assert (first.damage, first.where) == (True, "salvage-1.db")
+    with Maintenance(directory) as opened:
+        report = opened.repair()
+    assert report.set_aside == "damaged-1.db"
+    with Inspection(directory) as found:
+        assert found.view().waiting == before > 0
+
+
+def test_a_log_that_begins_while_the_database_is_read_is_no_damage(directory: Path) -> None:
+    # Given a database without a log, that a program holds and is about to write to
+    with FlakyTarget([DOWN], name="t", directory=directory) as target:
+        target.send({"n": 0})
+    assert not (directory / "cache.db-wal").exists()
+    rows = RowReader(directory, live=True)
+    before = len(rows.keys()[0])
+
+    # When it is written to
+    spool = Spool(directory, 1 << 30)
+    spool.open()
+    for at in range(200):
+        spool.write({key_of(1_000_000 + at, 1): bytes(5000)})
+
+    # Then that is seen, and nothing is called damaged
+    assert len(rows.keys()[0]) == before + 200
+    assert rows.check() == []
+    rows.close()
+    spool.close()
