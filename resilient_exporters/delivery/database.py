@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import sqlite3
+import stat
 import tempfile
 from contextlib import closing
 from pathlib import Path
@@ -20,7 +21,8 @@ import diskcache
 from resilient_exporters.delivery.directory import sync_directory
 
 __all__ = [
-    "DATABASE", "FILES", "SpoolDamaged", "SpoolUnavailable", "attach", "check", "make", "page_of", "translated", "uri",
+    "DATABASE", "FILES", "SpoolDamaged", "SpoolMoved", "SpoolUnavailable", "attach", "check", "copy", "footprint",
+    "make", "page_of", "put_strangers_aside", "translated", "uri",
 ]  # fmt: skip
 
 log = logging.getLogger("resilient_exporters")
@@ -57,6 +59,10 @@ class SpoolUnavailable(OSError):
 
 class SpoolDamaged(Exception):
     """The database is not one any more."""
+
+
+class SpoolMoved(Exception):
+    """Somebody removed, replaced or cut the files of the open database: what is written reaches no file any more."""
 
 
 def make(directory: Path, log_bytes: int) -> None:
@@ -98,6 +104,46 @@ def check(database: Path) -> None:
             usual = _SETTINGS.get(key)
             if usual is None or not isinstance(value, usual):
                 raise SpoolDamaged(f"a setting that is none of ours: {key!r:.40}")
+
+
+def put_strangers_aside(directory: Path) -> None:
+    """Links, pipes and folders in the place of our files: SQLite could never open them, or would follow them."""
+    for name in FILES:
+        path = directory / name
+        if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+            log.error("%s is no file: set aside", path)
+            path.rename(directory / f"strange-{os.urandom(4).hex()}.{name}")
+
+
+def footprint(directory: Path) -> list[tuple[int, int, int]]:
+    """Device, inode and size of database and log; zeros where there is none."""
+    found = []
+    for name in FILES[:2]:
+        try:
+            info = (directory / name).stat()
+        except OSError:
+            found.append((0, 0, 0))
+        else:
+            found.append((info.st_dev, info.st_ino, info.st_size))
+    return found
+
+
+def copy(cache: Any, directory: Path) -> Path:
+    """All that an open database holds, as a file beside the place where it should lie.
+
+    Raises:
+        OSError, sqlite3.Error: there is no room for it, or it cannot be read.
+    """
+    path = directory / _NEW
+    path.unlink(missing_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    try:
+        with closing(sqlite3.connect(path)) as target:
+            cache._con.backup(target)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return path
 
 
 def page_of(database: Path) -> int:

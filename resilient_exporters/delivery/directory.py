@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,9 +95,9 @@ class DirectoryLock:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._folder = -1
         make_directory(directory)
-        path = directory / _LOCK
-        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+        self._handle = _open_lock(directory / _LOCK)
         try:
             who = self._take()
         except OSError:
@@ -110,12 +111,21 @@ class DirectoryLock:
                 "or none, and a free one is chosen",
             )
 
+    @property
+    def stands(self) -> bool:
+        """Whether what is locked is still what others would lock."""
+        try:
+            here, ours = (self.directory / _LOCK).lstat(), os.fstat(self._handle)
+        except OSError:
+            return False
+        return (here.st_dev, here.st_ino) == (ours.st_dev, ours.st_ino)
+
     def _take(self) -> str | None:
         """Take the lock, or say who holds it."""
         for _ in range(3):
             try:
                 fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return None
+                return self._take_folder()
             except BlockingIOError:
                 who = holder(self.directory)
             if who is not None:
@@ -123,17 +133,45 @@ class DirectoryLock:
             # Nobody any more: somebody only looked who holds it.
         return "another process"
 
+    def _take_folder(self) -> str | None:
+        """Lock the directory itself as well: somebody may have removed the file that another process has locked."""
+        self._folder = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _locker(os.fstat(self._folder).st_ino)
+        except OSError:
+            return None  # a file system that locks files only
+        return None
+
     def release(self) -> None:
         """Let others have the directory."""
-        if self._handle >= 0:
-            fcntl.flock(self._handle, fcntl.LOCK_UN)
-            self.abandon()
+        for handle in (self._folder, self._handle):
+            if handle >= 0:
+                fcntl.flock(handle, fcntl.LOCK_UN)
+        self.abandon()
 
     def abandon(self) -> None:
         """Close without unlocking: in a forked child the lock is still the parent's."""
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
+        for handle in (self._folder, self._handle):
+            if handle >= 0:
+                os.close(handle)
+        self._handle = self._folder = -1
+
+
+def _open_lock(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        handle = os.open(path, flags, 0o600)
+        if stat.S_ISREG(os.fstat(handle).st_mode):
+            return handle
+        os.close(handle)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise
+    # Something stands in its place that nobody can have locked.
+    path.rename(path.with_name(f"{_LOCK}.{os.urandom(4).hex()}.damaged"))
+    return os.open(path, flags, 0o600)
 
 
 def holder(directory: Path) -> str | None:

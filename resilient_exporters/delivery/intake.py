@@ -421,6 +421,16 @@ class Intake(ABC):
             ),
         )
 
+    def renew_ring(self) -> None:
+        """Put the ring's file back where it was, with all it holds.
+
+        Raises:
+            OSError: see ``Ring.renew``.
+        """
+        with self.lock:
+            self.ring.renew()
+            self._memory = self.ring.memory
+
     def memory_bytes(self) -> int:
         """Bytes of the ring in use."""
         used = self._mark[0] - self._head

@@ -17,7 +17,7 @@ from resilient_exporters.delivery.listener import Listener
 from resilient_exporters.delivery.queue import Queue
 from resilient_exporters.delivery.recovery import attach, begin_blind, decode_state
 from resilient_exporters.delivery.rescue import Rescue
-from resilient_exporters.delivery.spool import STATE, Spool, SpoolDamaged, SpoolUnavailable, key_of, span_of
+from resilient_exporters.delivery.spool import STATE, Spool, SpoolDamaged, SpoolMoved, SpoolUnavailable, key_of, span_of
 
 __all__ = ["Keeper"]
 
@@ -238,6 +238,35 @@ class Keeper:
             self._save = True
         self._blind = False
 
+    def _look_for_files(self) -> None:
+        """See whether somebody took the files away that we write to: nothing else would tell.
+
+        Raises:
+            SpoolMoved
+        """
+        self._spool.check()
+        ring = self.queue.ring
+        if ring.durable and ring.lost:
+            try:
+                self.queue.renew_ring()
+                log.warning("somebody removed %s: it was made again", ring.path)
+            except OSError as error:
+                ring.durable = False
+                log.error("somebody removed %s (%s): what waits in memory ends with this process", ring.path, error)
+
+    def _mend(self, error: SpoolMoved | SpoolDamaged) -> None:
+        if isinstance(error, SpoolMoved):
+            log.error("%s: what is open is put back", error)
+            try:
+                self._rescue.put_back()
+            except SpoolDamaged as failure:
+                error = failure
+            else:
+                self._save = True
+                return
+        self._rescue.begin(error)
+        self._join(late=self._blind)
+
     def _miss(self, found: set[int]) -> None:
         """A fresh database has only these rows: what is in memory is saved again, the rest is gone."""
         with self.queue.lock:
@@ -274,6 +303,7 @@ class Keeper:
         try:
             if waits:
                 return self._serve_full(now)
+            self._look_for_files()
             if self._blind or self._rescue.waits:
                 self._join(late=self._blind)
             self.archive.load()
@@ -285,13 +315,11 @@ class Keeper:
                 self._save = False
                 self.archive.save(self._answer_waiters)
             again = self.archive.tidy(now, ending=self._stopping, saving=self._save)
-        except SpoolDamaged as error:
+        except (SpoolMoved, SpoolDamaged) as error:
             try:
-                self._rescue.begin(error)
-                self._join(late=self._blind)
+                self._mend(error)
             except OSError as failure:
                 self._fails(SpoolUnavailable(str(failure)))
-                return self._retry_wait
             return 0.0
         except SpoolUnavailable as error:
             self._fails(error)

@@ -55,7 +55,7 @@ class Place:
 
     def spool(self, max_disk: int) -> Spool:
         """The disk. While there is no directory, it is tried for again whenever it is opened."""
-        return Spool(self.path, max_disk) if self.directory is not None else _Waiting(self, max_disk)
+        return Spool(self.path, max_disk, self.retake) if self.directory is not None else _Waiting(self, max_disk)
 
     def _take(self) -> None:
         try:
@@ -88,6 +88,20 @@ class Place:
                 self.trouble = f"no queue directory at {self.path}: {error}"
                 raise SpoolUnavailable(self.trouble) from error
 
+    def retake(self) -> None:
+        """Make and lock the directory once more, if somebody removed it or the lock.
+
+        Raises:
+            SpoolUnavailable: another process has it now, or it cannot be made.
+        """
+        if self._lock is None or self._lock.stands:
+            return
+        self._lock.release()
+        try:
+            self._lock = DirectoryLock(self.path)
+        except (OSError, QueueLockedError) as error:
+            raise SpoolUnavailable(f"the queue directory {self.path} was removed: {error}") from error
+
     def release(self) -> None:
         """Let others have it."""
         if self._lock is not None:
@@ -103,7 +117,7 @@ class _Waiting(Spool):
     """A spool whose directory cannot be had yet."""
 
     def __init__(self, place: Place, max_disk: int) -> None:
-        super().__init__(place.path, max_disk)
+        super().__init__(place.path, max_disk, place.retake)
         self._place = place
 
     @property

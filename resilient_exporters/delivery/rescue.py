@@ -51,6 +51,14 @@ class Rescue:
         self._spool.set_aside(_free_name(self._spool.directory))
         self.waits = True
 
+    def put_back(self) -> None:
+        """Put the open database back where somebody took its files away.
+
+        Raises:
+            SpoolUnavailable, SpoolDamaged: see ``Spool.put_back``.
+        """
+        self._spool.put_back(_free_name(self._spool.directory, _DONE))
+
     def salvage(self) -> set[int]:
         """Bring over what can be read, into the database that is open. Returns the keys of the rows.
 
@@ -89,11 +97,11 @@ def waiting_for_rescue(directory: Path) -> list[Path]:
     return sorted(directory.glob(f"{_ASIDE}-*.db"))
 
 
-def _free_name(directory: Path) -> Path:
+def _free_name(directory: Path, first: str = _ASIDE) -> Path:
     number = 1
     while any((directory / f"{word}-{number}.db").exists() for word in (_ASIDE, _DONE)):
         number += 1
-    return directory / f"{_ASIDE}-{number}.db"
+    return directory / f"{first}-{number}.db"
 
 
 def _check(aside: Path) -> None:

@@ -75,6 +75,7 @@ class Ring:
         self._digest = _digest(directory)
         self._directory = directory
         self._numbers = [0] * SLOTS
+        self._file = (0, 0)
         if path is not None:
             try:
                 self._open_file(path)
@@ -85,6 +86,42 @@ class Ring:
             self.path = None
             self.memory = mmap.mmap(-1, _BASE + capacity)
         self.end = self.base + self.capacity
+
+    @property
+    def lost(self) -> bool:
+        """Whether somebody has removed the file, or put another in its place: the contents end with the process."""
+        if self.path is None:
+            return False
+        try:
+            info = self.path.lstat()
+        except OSError:
+            return True
+        return (info.st_dev, info.st_ino) != self._file
+
+    def renew(self) -> None:
+        """Put the file where it was, with all it held. systemd removes a user's when the last session ends.
+
+        Under the queue's lock: ``memory`` is another mapping afterwards.
+
+        Raises:
+            OSError: there is another one, or no room for it.
+        """
+        assert self.path is not None  # noqa: S101 - a ring without a file is never lost
+        handle = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.posix_fallocate(handle, 0, len(self.memory))
+            memory = mmap.mmap(handle, len(self.memory))
+            info = os.fstat(handle)
+        except OSError:
+            self.path.unlink()
+            raise
+        finally:
+            os.close(handle)
+        # The identity last: a kill in between leaves a file that was never written.
+        for at in range(_SLOTS_AT, len(memory), _CHUNK):
+            memory[at : at + _CHUNK] = self.memory[at : at + _CHUNK]
+        memory[:_SLOTS_AT] = self.memory[:_SLOTS_AT]
+        self.memory, self._file = memory, (info.st_dev, info.st_ino)
 
     # -- states ------------------------------------------------------------------------------------------------
 
@@ -199,6 +236,8 @@ class Ring:
             os.pwrite(handle, self._identity() + os.fsencode(self._directory) + b"\0", 0)
             os.posix_fallocate(handle, 0, _BASE + self.capacity)  # a full tmpfs says so here, not by SIGBUS later
             self.memory = mmap.mmap(handle, _BASE + self.capacity)
+            info = os.fstat(handle)
+            self._file = (info.st_dev, info.st_ino)
         finally:
             os.close(handle)
         self.fresh = not known
@@ -228,6 +267,8 @@ class Ring:
         return True
 
     def _set_aside(self, path: Path, handle: int, flags: int) -> int:
+        for older in path.parent.glob(f"{path.stem}.*.damaged"):
+            older.unlink()  # one is enough to look at: they take memory
         aside = path.with_suffix(f".{secrets.token_hex(4)}.damaged")
         log.warning("ring %s is not one of this queue or is damaged: set aside as %s", path, aside.name)
         path.rename(aside)

@@ -125,16 +125,26 @@ def _at_least(size: int, least: int, option: str, given: object) -> int:
     return size
 
 
+def _may_pass(path: Path, here: Path) -> bool:
+    """Whether it was writable once: a card that failed and is mounted read-only, a queue whose owner was changed.
+
+    The program must start then, and serve from memory.
+    """
+    if os.statvfs(here).f_flag & os.ST_RDONLY or os.path.lexists(path / "lock"):
+        return True
+    return here == path and not os.access(path, os.X_OK)  # nobody can tell what is in it
+
+
 def check_directory(value: object, option: str = "directory") -> Path:
     """A directory given by hand, or what is wrong with it. Looks, but makes nothing."""
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
         raise InvalidConfigError(None, f"{option}={value!r} is no path: give the queue directory as str or Path")
     path = Path(os.fsdecode(value)).expanduser().absolute()
     here = path
-    while not here.exists():
+    while not os.path.exists(here):  # noqa: PTH110 - unlike Path.exists it says no where nobody may look
         here = here.parent
     if not here.is_dir():
         raise InvalidConfigError(None, f"{option}={str(value)!r}: {here} is no directory")
-    if not os.access(here, os.W_OK | os.X_OK):
+    if not os.access(here, os.W_OK | os.X_OK) and not _may_pass(path, here):
         raise InvalidConfigError(None, f"{option}={str(value)!r}: {here} is not writable for this user")
     return path

@@ -10,7 +10,7 @@ import logging
 import os
 import sqlite3
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,21 @@ from resilient_exporters.delivery.database import (
     DATABASE,
     FILES,
     SpoolDamaged,
+    SpoolMoved,
     SpoolUnavailable,
     attach,
     check,
+    copy,
+    footprint,
     make,
     page_of,
+    put_strangers_aside,
     translated,
     uri,
 )
-from resilient_exporters.delivery.directory import sync_directory
+from resilient_exporters.delivery.directory import make_directory, sync_directory
 
-__all__ = ["STATE", "Spool", "SpoolDamaged", "SpoolUnavailable", "key_of", "rows", "span_of"]
+__all__ = ["STATE", "Spool", "SpoolDamaged", "SpoolMoved", "SpoolUnavailable", "key_of", "rows", "span_of"]
 
 log = logging.getLogger("resilient_exporters")
 
@@ -67,10 +71,13 @@ class Spool:
     Args:
         directory: the queue directory, which must exist by the first write.
         max_disk: bound in bytes, as ``du`` shows them.
+        take: makes and locks the directory once more, where somebody removed it.
     """
 
-    def __init__(self, directory: Path, max_disk: int) -> None:
+    def __init__(self, directory: Path, max_disk: int, take: Callable[[], None] | None = None) -> None:
         self.directory = directory
+        self._take = take or self._make
+        self._footprint: list[tuple[int, int, int]] = []
         self.max_disk = max_disk
         # The log of a transaction and the room it is kept in are part of the bound.
         self._log_bytes = max(64 << 10, min(_LOG_BYTES, max_disk // 16))
@@ -96,12 +103,46 @@ class Spool:
         if self._cache is not None:
             return
         with translated():
+            put_strangers_aside(self.directory)
             if self.exists:
                 check(self.directory / DATABASE)
             else:
                 make(self.directory, self._log_bytes)
             self._page = page_of(self.directory / DATABASE)
             self._cache = attach(self.directory, self._page, self._log_bytes)
+            self._footprint = footprint(self.directory)
+
+    def check(self) -> None:
+        """See whether the open database is still the one in the directory. SQLite would go on without a word.
+
+        Raises:
+            SpoolMoved
+        """
+        if self._cache is not None:
+            pairs = zip(footprint(self.directory), self._footprint, strict=True)
+            if any(then[1] and (now[:2] != then[:2] or now[2] < then[2]) for now, then in pairs):
+                raise SpoolMoved(f"somebody removed or changed the files of the database in {self.directory}")
+
+    def put_back(self, aside: Path) -> None:
+        """Put what the open database holds back into the directory, which is made again if need be.
+
+        Args:
+            aside: the new name of what lies in its place.
+
+        Raises:
+            SpoolUnavailable: not now. What is open can still be read.
+            SpoolDamaged: it cannot be read any more.
+        """
+        with translated():
+            self._take()
+            whole = copy(self._cache, self.directory)
+            self.set_aside(aside)
+            whole.rename(self.directory / DATABASE)
+            sync_directory(self.directory)
+        self.open()
+
+    def _make(self) -> None:
+        make_directory(self.directory)
 
     def close(self) -> None:
         """Close the database; its log is folded in by SQLite."""
@@ -149,6 +190,7 @@ class Spool:
                 self._cache.delete(key)
             for key, value in puts.items():
                 self._cache.set(key, value)
+        self._footprint = footprint(self.directory)
 
     def quarantine(self, name: str, row: bytes) -> None:
         """Keep the bytes of a damaged row beside the database, for whoever wants to look."""
@@ -227,6 +269,7 @@ class Spool:
     def _fold(self) -> None:
         """Fold the log into the database, and cut it."""
         self._cache.reset("sqlite_wal_checkpoint", "TRUNCATE", update=False)
+        self._footprint = footprint(self.directory)
 
     def _pragma(self, name: str) -> int:
         # Of diskcache's own connection: a second one would be a writer behind its back.
@@ -255,7 +298,8 @@ class Spool:
             if (self.directory / name).exists():
                 (self.directory / name).rename(aside.with_name(aside.name + name[len(DATABASE) :]))
         sync_directory(self.directory)
-        log.error("the database in %s is set aside as %s, what is readable in it moves", self.directory, aside.name)
+        if aside.exists():
+            log.error("the database in %s is set aside as %s, what is readable in it moves", self.directory, aside.name)
 
 
 def _blocks(path: Path) -> int:
@@ -275,8 +319,8 @@ def disk_bytes(directory: Path) -> int:
                     total += disk_bytes(Path(entry.path))
                 else:
                     total += entry.stat(follow_symlinks=False).st_blocks * 512
-    except FileNotFoundError:
-        return total
+    except OSError as error:  # gone meanwhile, or not ours to look into
+        log.debug("size of %s: %s", directory, error)
     return total
 
 

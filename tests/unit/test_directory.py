@@ -194,13 +194,43 @@ def test_somebody_who_only_looks_does_not_keep_it_from_opening(tmp_path: Path, m
     os.close(looker)
 
 
-def test_a_planted_lock_is_not_followed(tmp_path: Path) -> None:
-    (tmp_path / "victim").touch(0o600)
+@pytest.mark.parametrize("what", ["link", "directory", "pipe"])
+def test_a_planted_lock_is_put_aside_and_not_followed(tmp_path: Path, what: str) -> None:
+    # Given
     place = tmp_path / "queue"
     place.mkdir()
-    (place / "lock").symlink_to(tmp_path / "victim")
-    with pytest.raises(OSError, match="symbolic link"):
+    if what == "link":
+        (place / "lock").symlink_to(tmp_path / "victim")
+    elif what == "directory":
+        (place / "lock").mkdir()
+    else:
+        os.mkfifo(place / "lock")
+
+    # When
+    lock = DirectoryLock(place)
+
+    # Then
+    assert not (tmp_path / "victim").exists()
+    assert [entry.name.endswith(".damaged") for entry in place.iterdir() if entry.name != "lock"] == [True]
+    with pytest.raises(QueueLockedError):
         DirectoryLock(place)
+    lock.release()
+
+
+def test_a_lock_file_that_is_removed_lets_nobody_in(tmp_path: Path) -> None:
+    # Given
+    lock = DirectoryLock(tmp_path)
+    assert lock.stands
+
+    # When
+    (tmp_path / "lock").unlink()
+
+    # Then
+    assert not lock.stands
+    with pytest.raises(QueueLockedError, match=f"this process .pid {os.getpid()}."):
+        DirectoryLock(tmp_path)
+    lock.release()
+    DirectoryLock(tmp_path).release()
 
 
 def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
