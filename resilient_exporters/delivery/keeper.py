@@ -208,6 +208,8 @@ class Keeper:
                 except SpoolDamaged as error:
                     self._rescue.begin(error)
                     self._join(late=False)
+            else:
+                self._burials.robbed = True
             self._joined = True
             self._spool.purge_aside()
             self.archive.measure()
@@ -223,6 +225,7 @@ class Keeper:
         if not self._joined:
             keys, letters = self._spool.keys()
             kept = decode_state(self._spool.get(STATE))
+            self._burials.robbed = kept is None
             attach(self.queue, keys, kept, late=late)
             self.letters.attach(letters)
             self._joined = True
