@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from resilient_exporters.delivery.block import pack
+from resilient_exporters.delivery.block import Block, pack
 from resilient_exporters.delivery.clock import Clock
 from resilient_exporters.delivery.guard import ResourceGuard
 from resilient_exporters.delivery.queue import Queue
@@ -85,10 +85,7 @@ class Archive:
             blocks = [block for block, _, _ in gathered]
             done = False
             try:
-                memory = self._queue.ring.memory
-                frames = [memory[start:stop] for _, start, stop in gathered]  # not under the lock: senders go on
-                kept = [(block, part) for block, part in zip(blocks, frames, strict=True) if block.start >= 0]
-                puts = {key_of(block.first, block.count): pack(block, part) for block, part in kept}
+                puts = self._packed(gathered)
                 if not self._spool.exists and not self._guard.growth():
                     raise SpoolUnavailable("min_free_disk is reached")
                 self._spool.open()
@@ -102,6 +99,15 @@ class Archive:
             if window and born is not None and self._queue.clock.now() - born > window:
                 self.late += 1
             done_so_far()
+
+    def _packed(self, gathered: list[tuple[Block, int, int]]) -> dict[int, bytes]:
+        """The rows of blocks, compressed. Not under the lock: senders go on."""
+        memory, found = self._queue.ring.memory, dict[int, bytes]()
+        for block, start, stop in gathered:
+            frames = memory[start:stop]  # one after the other: all together are 4 MB
+            if block.start >= 0:  # else everyone has settled it meanwhile, and its place may hold other records
+                found[key_of(block.first, block.count)] = pack(block, frames)
+        return found
 
     def put(self, key: int, row: bytes) -> bool:
         """Write one row now. False if the bounds have no room for it."""
