@@ -10,17 +10,23 @@ import traceback
 from benchmarks.harness import Bench
 
 NAMES = ("send", "accept", "through_disk", "bytes_written", "backlog", "idle", "closing", "importing", "outage")
+GROUPS = {"servers": ("drain_servers",)}
+"""Benchmarks that need more than Python, run only when they or their group are named."""
+
+_ALL = (*NAMES, *(name for group, names in GROUPS.items() for name in (group, *names)))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="How fast, how small, how quiet.")
-    parser.add_argument("names", nargs="*", metavar="name", help=f"of: {', '.join(NAMES)}; default: all")
+    which = f"of: {', '.join(_ALL)}; default: the first {len(NAMES)}, the others need servers"
+    parser.add_argument("names", nargs="*", metavar="name", help=which)
     parser.add_argument("--smoke", action="store_true", help="few records, one repeat: only whether they run")
     given = parser.parse_args()
-    if strange := sorted(set(given.names) - set(NAMES)):
-        parser.error(f"no benchmark {', '.join(strange)}; there are: {', '.join(NAMES)}")
+    if strange := sorted(set(given.names) - set(_ALL)):
+        parser.error(f"no benchmark {', '.join(strange)}; there are: {', '.join(_ALL)}")
+    names = [each for name in given.names or NAMES for each in GROUPS.get(name, (name,))]
     failed = False
-    for name in given.names or NAMES:
+    for name in names:
         module = importlib.import_module(f"benchmarks.{name}")
         bench = Bench(name, smoke=given.smoke)
         try:

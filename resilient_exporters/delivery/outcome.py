@@ -79,14 +79,23 @@ class Batch(Sequence[Record]):
             failed or got no answer, or the program was restarted meanwhile. A target without idempotent ids
             looks for what it already holds only then.
         deadline: ``time.monotonic()`` at which the attempt is given up (``timeout`` after its start).
+        size: bytes of the records in the queue, at most. Infinite where nobody has counted.
     """
 
-    __slots__ = ("_records", "deadline", "redelivered")
+    __slots__ = ("_records", "deadline", "redelivered", "size")
 
-    def __init__(self, records: Sequence[Record], *, redelivered: bool = False, deadline: float = float("inf")) -> None:
+    def __init__(
+        self,
+        records: Sequence[Record],
+        *,
+        redelivered: bool = False,
+        deadline: float = float("inf"),
+        size: float = float("inf"),
+    ) -> None:
         self._records = records
         self.redelivered = redelivered
         self.deadline = deadline
+        self.size = size
 
     def __len__(self) -> int:
         return len(self._records)

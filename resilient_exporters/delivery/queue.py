@@ -66,6 +66,11 @@ class Taken(NamedTuple):
     stop: int
     pieces: list[Piece]
 
+    @property
+    def size(self) -> int:
+        """Bytes of the frames, of those too that are not in the range."""
+        return sum(len(piece.data) for piece in self.pieces)
+
 
 class Queue(Intake):
     """The log of accepted records: what targets take from it, settle, and what the keeper saves of it.

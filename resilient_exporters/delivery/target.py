@@ -143,7 +143,7 @@ class Target:
         if number > 1:
             self.cursor.retries += 1
         if self.rate is not None:
-            self.rate.spend(now, taken.stop - taken.start, sum(len(piece.data) for piece in taken.pieces))
+            self.rate.spend(now, taken.stop - taken.start, taken.size)
         return attempt
 
     def _take(self) -> Taken | None:
@@ -199,7 +199,8 @@ class Target:
         answer: Any = Delivered()
         if decoded.records:
             again = attempt.doubtful or decoded.again
-            batch = Batch(decoded.records, redelivered=again, deadline=attempt.deadline)
+            size = attempt.taken.size
+            batch = Batch(decoded.records, redelivered=again, deadline=attempt.deadline, size=size)
             lock = self._connecting
             answer = ask(attempt.sink, batch, lambda: self._connect(attempt.sink, lock), probe=attempt.number > 1)
         if self._outage(answer):

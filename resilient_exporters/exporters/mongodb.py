@@ -262,7 +262,7 @@ class MongoDBExporter(Exporter):
             try:
                 with self._limit(batch.deadline):
                     collection = client[group.db][group.collection]
-                    self._writer.write(collection, group, answers, redelivered=batch.redelivered)
+                    self._writer.write(collection, group, answers, redelivered=batch.redelivered, size=batch.size)
             except Exception as error:
                 told = self._alive_or_not(client, self._told(error), error, batch.deadline)
                 if len(group.members) == len(batch):
@@ -288,6 +288,10 @@ class MongoDBExporter(Exporter):
 
         groups: dict[tuple[Any, Any], Group] = {}
         usual = (self._db, self._collection)
+        if not self.checks and not any(record.options for record in batch):
+            documents = self._documents.make_all(batch)
+            if documents is not None:
+                return [Group(str(usual[0]), str(usual[1]), list(range(len(documents))), documents)]
         make = self._documents.make
         for place, record in enumerate(batch):
             names = usual

@@ -19,12 +19,16 @@ from bson.raw_bson import RawBSONDocument
 from resilient_exporters.delivery.outcome import Record
 from resilient_exporters.errors import DataTypeError
 
-__all__ = ["Document", "DocumentMaker", "sound"]
+__all__ = ["HARMLESS", "UNENCODABLE", "Document", "DocumentMaker", "fit"]
 
 LARGEST: Final = 16 * 1024 * 1024
 """Bytes of a document at most (MongoDB manual, "MongoDB Limits and Thresholds")."""
 
-_UNENCODABLE: Final = (InvalidDocument, OverflowError, ValueError, TypeError, RecursionError)
+HARMLESS: Final = LARGEST // 16
+"""Bytes in the queue from which no document above `LARGEST` can come: the worst is a long list of zeros, one byte each
+there and 13 in BSON, where a place has its number as text."""
+
+UNENCODABLE: Final = (InvalidDocument, OverflowError, ValueError, TypeError, RecursionError)
 """What bson raises for a value that cannot be a part of a document."""
 
 _RAW: Final[CodecOptions[RawBSONDocument]] = CodecOptions(document_class=RawBSONDocument)
@@ -54,7 +58,7 @@ class Document(NamedTuple):
         body = self.body
         try:
             raw = bson.encode(body, codec_options=options)
-        except _UNENCODABLE:
+        except UNENCODABLE:
             raw, body = _encode_plain(body, options)
         if len(raw) > LARGEST:
             raise DataTypeError(None, f"{len(raw)} bytes of BSON: a document has at most {LARGEST} (16 MiB)")
@@ -66,15 +70,13 @@ class Document(NamedTuple):
         return bytes(body.raw)
 
 
-def sound(documents: Sequence[Document], options: CodecOptions[Any]) -> bool:
-    """Whether all can be encoded as they are, and none is too large.
+def fit(documents: Sequence[Document], options: CodecOptions[Any]) -> bool:
+    """Whether none can be too large: all together are not.
 
-    This is a fraction of the time that encoding them one by one takes, but does not say which one is not.
+    Raises:
+        Exception: one of `UNENCODABLE`. It does not say which document it is.
     """
-    try:
-        return len(bson.encode({"": [document.body for document in documents]}, codec_options=options)) <= LARGEST
-    except _UNENCODABLE:
-        return False
+    return len(bson.encode({"": [document.body for document in documents]}, codec_options=options)) <= LARGEST
 
 
 class DocumentMaker:
@@ -86,6 +88,20 @@ class DocumentMaker:
 
     def __init__(self, make_id: str | Callable[[Record], Any]) -> None:
         self._make_id = make_id
+
+    def make_all(self, records: Sequence[Record]) -> list[Document] | None:
+        """The documents of records that are all dicts under our id, which is nearly every batch; else None.
+
+        In one go: half the time of `make` for each.
+        """
+        if self._make_id != "record" or any(
+            type(record.data) is not dict or "_id" in record.data for record in records
+        ):
+            return None
+        return [
+            _new(Document, (identity := f"{record.run}-{record.offset}", True, {"_id": identity, **record.data}))
+            for record in records
+        ]
 
     def make(self, record: Record) -> Document:
         """The document of a record. The record is not changed.
@@ -117,13 +133,17 @@ class DocumentMaker:
             raise DataTypeError(None, f"id= raised {type(error).__name__}: {error}") from error
 
 
+_new: Final = tuple.__new__
+"""A named tuple without the call of its own ``__new__``, which is the dearest part of making one."""
+
+
 def _encode_plain(document: Mapping[str, Any], options: CodecOptions[Any]) -> tuple[bytes, Mapping[str, Any]]:
     try:
         changed: dict[str, Any] = _plain(document)
         return bson.encode(changed, codec_options=options), changed
     except RecursionError as error:
         raise DataTypeError(None, "nested too deeply for BSON") from error
-    except _UNENCODABLE as error:
+    except UNENCODABLE as error:
         text = str(error).partition("| document:")[0]
         if isinstance(error, OverflowError):
             text = "a whole number beyond 64 bits; send it as text or Decimal"

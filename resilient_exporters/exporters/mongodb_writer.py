@@ -12,7 +12,7 @@ from pymongo.errors import BulkWriteError
 
 from resilient_exporters.delivery.outcome import Delivered, Reject
 from resilient_exporters.errors import DataTypeError, RetryableError
-from resilient_exporters.exporters.mongodb_documents import Document, sound
+from resilient_exporters.exporters.mongodb_documents import HARMLESS, UNENCODABLE, Document, fit
 from resilient_exporters.exporters.mongodb_errors import judge_document, on_id, outcome_error, reason
 
 if TYPE_CHECKING:
@@ -49,7 +49,9 @@ class Writer:
         self._on_duplicate = on_duplicate
         self._where = where
 
-    def write(self, collection: Collection[Any], group: Group, answers: list[Any], *, redelivered: bool) -> None:
+    def write(
+        self, collection: Collection[Any], group: Group, answers: list[Any], *, redelivered: bool, size: float
+    ) -> None:
         """Write the documents of a group with one command.
 
         Args:
@@ -57,18 +59,26 @@ class Writer:
             group: the documents.
             answers: of the whole batch; those of the members are set, to an outcome or an error of this package.
             redelivered: documents may be there already, by ourselves.
+            size: bytes that the documents come from, at most.
 
         Raises:
             Exception: whatever pymongo raises when there is no answer for each document.
         """
         for given in self._rounds(group):
-            part = given if sound(given.documents, collection.codec_options) else _encoded(collection, given, answers)
-            details = self._bulk(collection, part) if part.members else {}
+            part, again = given, redelivered
+            try:
+                if size > HARMLESS and not fit(part.documents, collection.codec_options):
+                    part = _encoded(collection, part, answers)
+                details = self._bulk(collection, part)
+            except UNENCODABLE:
+                # One by one they say which it is. pymongo sends the first ones of very many before it sees the others.
+                part, again = _encoded(collection, given, answers), True
+                details = self._bulk(collection, part)
             for place, document in zip(part.members, part.documents, strict=True):
                 answers[place] = Delivered(document.id)
             if not details:
                 continue
-            self._sort_out(collection, part, details, answers, redelivered=redelivered)
+            self._sort_out(collection, part, details, answers, redelivered=again)
             if any(not isinstance(answers[place], (Delivered, Reject)) for place in part.members):
                 # What follows one that is still to be written must not be there before it.
                 for place in group.members:
@@ -78,6 +88,8 @@ class Writer:
 
     def _bulk(self, collection: Collection[Any], group: Group) -> Mapping[str, Any]:
         """What went wrong with single documents; nothing if nothing did."""
+        if not group.members:
+            return {}
         try:
             if self._on_duplicate == "replace":
                 collection.bulk_write([_operation(document) for document in group.documents], ordered=False)
