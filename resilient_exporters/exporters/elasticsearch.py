@@ -142,7 +142,8 @@ class ElasticsearchExporter(Exporter):
     def from_url(cls, parsed: ParsedURL, options: dict[str, Any]) -> ElasticsearchExporter:
         """Make one from ``elasticsearch://user:password@host:9200/prefix/index?http_compress=true``.
 
-        The last part of the path is ``default_index``, what is before it the prefix of all paths.
+        The last part of the path is ``default_index``, what is before it the prefix of all paths. Several hosts have
+        commas in between.
         ``elasticsearch+https://`` is TLS.
         """
         if parsed.scheme.partition("+")[2] not in {"", "http", "https"}:
@@ -152,10 +153,12 @@ class ElasticsearchExporter(Exporter):
         prefix, _, index = parsed.path.strip("/").rpartition("/")
         given: dict[str, Any] = {"username": parsed.username, "password": parsed.password, "default_index": index}
         given = {name: value for name, value in given.items() if value and name not in options}
-        if parsed.host is not None and not {"hosts", "cluster_hosts", "target_ip", "cloud_id"} & options.keys():
+        if parsed.hosts and not {"hosts", "cluster_hosts", "target_ip", "cloud_id"} & options.keys():
             scheme = "https" if parsed.scheme.endswith("+https") else "http"
-            host = {"host": parsed.host, "port": parsed.port or 9200, "scheme": scheme, "path_prefix": prefix}
-            given["hosts"] = [host]
+            given["hosts"] = [
+                {"host": host, "port": port or 9200, "scheme": scheme, "path_prefix": prefix}
+                for host, port in parsed.hosts
+            ]
         found, _ = arguments(cls, parsed, options, taken=set(given))
         return cls(**given, **found)
 

@@ -165,7 +165,8 @@ class MongoDBExporter(Exporter):
     def from_url(cls, parsed: ParsedURL, options: dict[str, Any]) -> MongoDBExporter:
         """Make one from ``mongodb://user:password@host:port/database/collection?…``.
 
-        The query takes our options by their names, and those of a connection string by theirs (``replicaSet``).
+        Also several hosts (``mongodb://a:27017,b:27018/…``) and ``mongodb+srv://``. The query takes our options by
+        their names, and those of a connection string by theirs (``replicaSet``).
         """
         from resilient_exporters.exporters.mongodb_client import URI_OPTIONS
 

@@ -106,6 +106,10 @@ class ClientFactory:
                 "with @ : / % in user and password percent-encoded",
             )
         hosts = match[2].rpartition("@")[2]
+        if "+" in match[1] and re.search(r"[,:\]]", hosts):
+            raise InvalidConfigError(
+                None, f"uri: mongodb+srv://{hosts} is one name without a port, which DNS knows; or use mongodb://"
+            )
         self.address = hosts if "+" in match[1] else ",".join(_with_port(each, 27017) for each in hosts.split(","))
         database, _, collection = unquote(match[3] or "").partition(".")
         self.database, self.collection = database or None, collection or None

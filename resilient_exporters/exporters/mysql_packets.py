@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from resilient_exporters.exporters.mysql_text import row_texts
 from resilient_exporters.exporters.sql_engine import Database
 from resilient_exporters.exporters.sql_writer import Piece, Writer
 
@@ -20,13 +21,33 @@ _ROOM: Final = 1024  # the first row of a statement brings the text of the state
 
 
 class PacketWriter(Writer):
-    """Writes rows by INSERT with as many rows as a packet takes, as PyMySQL makes them."""
+    """Writes rows by INSERT with as many rows as a packet takes."""
 
     def _put(self, connection: Connection, piece: Piece) -> None:
         raw: Any = connection.connection.dbapi_connection
+        most = max(1, min(_LONGEST, packet(connection) - _ROOM))
+        names = piece.form.names or ()
+        marks = ", ".join([f"%({name})s" for name in names] or ["%s"] * len(piece.columns))
+        head, tail = piece.form.insert.split(f"({marks})")
         with raw.cursor() as cursor:
-            cursor.max_stmt_length = max(1, min(_LONGEST, packet(connection) - _ROOM))
-            cursor.executemany(piece.form.insert, piece.parameters())
+            texts = row_texts(piece.columns, lambda value: str(cursor.mogrify("%s", (value,))))
+            for rows in _portions(texts, most):
+                cursor.execute(f"{head % ()}{rows}{tail}")
+
+
+def _portions(rows: Sequence[str], most: int) -> Iterator[str]:
+    """Rows with commas between them, in portions of so many bytes at most, of a row at least."""
+    if 4 * sum(map(len, rows)) <= most:
+        yield ", ".join(rows)
+        return
+    start, size = 0, 0
+    for at, row in enumerate(rows):
+        more = len(_encoded(row)) + 2
+        if at > start and size + more > most:
+            yield ", ".join(rows[start:at])
+            start, size = at, 0
+        size += more
+    yield ", ".join(rows[start:])
 
 
 def packet(connection: Connection) -> int:

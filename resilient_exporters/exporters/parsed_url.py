@@ -21,15 +21,15 @@ class ParsedURL:
 
     Attributes:
         scheme: in lower case, with a driver ("postgresql+psycopg") if there was one.
-        host: None where there is none. Likewise port, username, password.
+        hosts: host and port (or None) of each that the URL names.
+        username, password: None where there is none.
         path: with its leading slash.
         query: pairs in their order.
         base: the text up to the query, as it was given.
     """
 
     scheme: str
-    host: str | None
-    port: int | None
+    hosts: tuple[tuple[str, int | None], ...]
     username: str | None
     password: str | None
     path: str
@@ -51,20 +51,40 @@ class ParsedURL:
         base, _, query = url.partition("?")
         try:
             parts = urlsplit(base)
-            port = parts.port
+            names = parts.netloc.rpartition("@")[2].split(",")
+            hosts = tuple(_host(each) for each in names if each or len(names) > 1)
         except ValueError as error:
             raise InvalidConfigError(None, f"url ({scheme[1]}:…): {error}") from None
         pairs = parse_qsl(query.partition("#")[0], keep_blank_values=True)
         return cls(
             scheme=scheme[1].lower(),
-            host=unquote(parts.hostname) if parts.hostname else None,
-            port=port,
+            hosts=hosts,
             username=unquote(parts.username) if parts.username else None,
             password=unquote(parts.password) if parts.password is not None else None,
             path=unquote(parts.path + (f"#{parts.fragment}" if parts.fragment else "")),
             query=tuple(pairs),
             base=base,
         )
+
+    @property
+    def host(self) -> str | None:
+        """The host, if there is one.
+
+        Raises:
+            InvalidConfigError: there are several. Who can do with them asks for ``hosts``.
+        """
+        return self._place[0]
+
+    @property
+    def port(self) -> int | None:
+        """Its port, if the URL says it. Raises as ``host``."""
+        return self._place[1]
+
+    @property
+    def _place(self) -> tuple[str | None, int | None]:
+        if len(self.hosts) > 1:
+            raise InvalidConfigError(None, f"url {self}: {len(self.hosts)} hosts; right would be one of them")
+        return self.hosts[0] if self.hosts else (None, None)
 
     @property
     def file_path(self) -> str:
@@ -88,10 +108,22 @@ class ParsedURL:
         return self.base + (f"?{urlencode(list(pairs), quote_via=quote)}" if pairs else "")
 
     def __str__(self) -> str:
-        place = f"//{self.host or ''}{f':{self.port}' if self.port else ''}"
-        return f"{self.scheme}:{place}{self.path}"
+        return f"{self.scheme}://{','.join(map(_shown, self.hosts))}{self.path}"
 
     __repr__ = __str__
+
+
+def _host(text: str) -> tuple[str, int | None]:
+    """Name and port. Raises ValueError: a port that is none, no name."""
+    parts = urlsplit(f"//{text}")
+    if not parts.hostname:
+        raise ValueError(f"{text!r} is no host; several have a comma in between, and each its port")
+    return unquote(parts.hostname), parts.port
+
+
+def _shown(place: tuple[str, int | None]) -> str:
+    host, port = place
+    return (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
 
 
 def arguments(

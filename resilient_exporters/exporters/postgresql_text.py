@@ -8,6 +8,8 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from resilient_exporters.exporters.sql_values import json_numbers
+
 __all__ = ["copy_text"]
 
 _NONE: Final = type(None)
@@ -60,6 +62,18 @@ def _strings(values: Sequence[str]) -> Sequence[str]:
 _ESCAPES: Final = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
 
+def _whole(values: Sequence[int]) -> Sequence[str]:
+    try:
+        return json_numbers(values)
+    except OverflowError:  # beyond 64 bits
+        return list(map(str, values))
+
+
+def _floats(values: Sequence[float]) -> Sequence[str]:
+    texts = json_numbers(values)
+    return list(map(repr, values)) if "null" in texts else texts  # nan and infinities, which JSON has not
+
+
 def _datetimes(values: Sequence[dt.datetime]) -> Sequence[str]:
     if {value.tzinfo for value in values} != {dt.timezone.utc}:
         return list(map(str, values))
@@ -76,8 +90,8 @@ _Form = Callable[[Sequence[Any]], Sequence[str]]
 _FORMS: Final[dict[type, _Form]] = {
     _NONE: lambda values: [_NULL] * len(values),
     str: _strings,
-    int: lambda values: list(map(str, values)),
-    float: lambda values: list(map(repr, values)),
+    int: _whole,
+    float: _floats,
     bool: lambda values: ["t" if value else "f" for value in values],
     decimal.Decimal: lambda values: list(map(str, values)),
     uuid.UUID: lambda values: list(map(str, values)),
@@ -87,4 +101,4 @@ _FORMS: Final[dict[type, _Form]] = {
     dt.timedelta: lambda values: [f"{each.days}d {each.seconds}s {each.microseconds}us" for each in values],
     bytes: lambda values: ["\\\\x" + each.hex() for each in values],
 }
-"""By exact type. ``repr`` of a float and ``str`` of a Decimal are exact; PostgreSQL reads their nan, inf, Infinity."""
+"""By exact type. Texts of floats and Decimals are exact; PostgreSQL reads their nan, inf, Infinity."""

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
@@ -19,7 +20,7 @@ from sqlalchemy.types import TypeEngine
 from resilient_exporters.errors import DataTypeError
 from resilient_exporters.exporters.sql_columns import plain
 
-__all__ = ["ColumnCodec", "Nan", "dump_json"]
+__all__ = ["ColumnCodec", "Nan", "dump_json", "json_numbers"]
 
 Nan = Literal["null", "text", "reject"]
 _NONE: Final = type(None)
@@ -63,9 +64,21 @@ class ColumnCodec:
         Raises:
             DataTypeError: one of them does not fit; ask `one` for each to find which.
         """
-        if self._safe.issuperset(map(type, values)):
+        types = set(map(type, values)) - {_NONE}
+        if types <= self._safe or self._plain(types, values):
             return values
+        if types == {bool} and self.family == "int" and not self.sqlite and self._process is None:
+            return [None if value is None else int(value) for value in values]
         return [self.one(value) for value in values]
+
+    def _plain(self, types: set[type], values: Sequence[Any]) -> bool:
+        """Whether numbers are within what the column and its database can hold: then they stay as they are."""
+        if self.sqlite or self._process is not None or len(types) != 1:
+            return False
+        given = values if None not in values else [value for value in values if value is not None]
+        if types == {int} and self.family == "int":
+            return bool(min(given) >= -(2**63) and max(given) < 2**63)
+        return types == {float} and self.family == "float" and all(map(math.isfinite, given))
 
     def one(self, value: Any) -> Any:
         """One value.
@@ -103,6 +116,20 @@ class ColumnCodec:
         if self.nan == "text" and (self.sqlite or self.family == "any"):
             return "NaN"
         raise self.refuse(value, f"{value} has no form here; nan='null' stores NULL")
+
+
+def json_numbers(values: Sequence[float]) -> list[str]:
+    """Texts of ints, or of floats: the shortest that are exact, at a fifth of the time of ``repr``.
+
+    NaN and infinities are "null".
+
+    Raises:
+        OverflowError: an int beyond 64 bits.
+    """
+    return _numbers(values)[1:-1].decode().split(",") if values else []
+
+
+_numbers: Final = msgspec.json.Encoder().encode
 
 
 def _family(kind: TypeEngine[Any]) -> str:

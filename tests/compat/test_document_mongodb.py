@@ -9,7 +9,6 @@ from typing import Any
 import pymongo
 import pytest
 
-import resilient_exporters
 from tests.servers.conftest import own_server, servers  # noqa: F401 - fixtures
 from tests.servers.provision import HOST, Instance
 from tests.servers.provision.server import free_port
@@ -96,8 +95,6 @@ def test_transform_data_before_sending(late: Any) -> None:
 
 
 def test_multiple_distant_targets(late: Any) -> None:
-    if "ElasticSearchExporter" not in dir(resilient_exporters):
-        pytest.skip("ElasticSearchExporter is not there yet")
     port = free_port()
 
     from resilient_exporters import ExporterPool  # isort: skip # as written

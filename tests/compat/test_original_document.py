@@ -1,4 +1,8 @@
-"""The original document's own examples, as written there (MongoDB and Elasticsearch come with their exporters)."""
+"""The original document's own examples, as written there.
+
+Those for MongoDB and Elasticsearch, pools over both included, are in test_document_mongodb.py and
+test_document_elasticsearch.py: they need servers.
+"""
 
 from __future__ import annotations
 
@@ -116,11 +120,3 @@ def test_if_a_connection_is_lost_it_is_saved_and_retried() -> None:
     assert exporter.save(PATIENCE)
     exporter.answer = None
     assert receipt.result(PATIENCE).successful
-
-
-@pytest.mark.skip(reason="next issue")
-def test_to_mongodb() -> None: ...
-
-
-@pytest.mark.skip(reason="next issue")
-def test_to_elasticsearch() -> None: ...

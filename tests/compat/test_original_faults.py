@@ -1,4 +1,7 @@
-"""The original system's thirty faults (FACTS A.8), row by row: each test fails on what the original does."""
+"""The original system's thirty faults (FACTS A.8), row by row: each test fails on what the original does.
+
+Rows 21 to 24, of databases, are in test_original_databases.py: they need servers.
+"""
 
 from __future__ import annotations
 
@@ -513,14 +516,6 @@ def test_row_21_a_missing_option_is_said_and_nothing_waits_for_ever_unseen() -> 
     assert "no table" in target.last_error
 
 
-@pytest.mark.skip(reason="next issue")
-def test_row_21_mongodb_credentials_are_handed_over_as_they_are() -> None: ...
-
-
-@pytest.mark.skip(reason="next issue")
-def test_row_22_elasticsearch_works_with_its_clients() -> None: ...
-
-
 def test_row_23_one_bad_record_does_not_fail_those_after_it_and_a_lost_connection_is_made_again() -> None:
     # Given: a driver that needs a rollback after an error, and whose connection drops
     class Driver(Target):
@@ -590,14 +585,6 @@ def test_row_23_values_are_bound_never_put_into_the_statement(tmp_path: Path) ->
         found = [name for (name,) in database.execute("SELECT name FROM readings ORDER BY rowid")]
     database.close()
     assert found == names
-
-
-@pytest.mark.skip(reason="next issue")
-def test_row_23_postgresql_types_upserts_and_tables_created_later() -> None: ...
-
-
-@pytest.mark.skip(reason="next issue")
-def test_row_24_sql_server_works() -> None: ...
 
 
 def test_row_25_existing_lines_count(tmp_path: Path) -> None:

@@ -190,7 +190,9 @@ def test_urls() -> None:
     assert one._cluster._compress
     assert from_url("elasticsearch+https://es/x").address() == "https://es:9200/x"
     assert from_url("elasticsearch://es", default_index="y").address() == "http://es:9200/y"
-    for wrong in ("es+tcp://es", "es://es/x?no_such=1", "es://es/BAD", "es:"):
+    both = from_url("elasticsearch+https://u:p@a:9201,b/prefix/x")
+    assert both.address() == "https://a:9201/prefix,https://b:9200/prefix/x"
+    for wrong in ("es+tcp://es", "es://a,/x", "es://es/x?no_such=1", "es://es/BAD", "es:"):
         with pytest.raises(InvalidConfigError):
             from_url(wrong)
 

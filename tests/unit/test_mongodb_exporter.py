@@ -207,12 +207,37 @@ def test_records_that_say_nothing_are_refused_alone_where_send_could_not_look() 
         ("mongodb://host/plant?default_collection=readings&replicaSet=rs", "host:27017/plant.readings"),
         ("mongodb://host", "host:27017/"),
         ("mongodb+srv://u:p@cluster.example.net/plant/readings", "cluster.example.net/plant.readings"),
+        ("mongodb://a,b/plant/readings", "a:27017,b:27017/plant.readings"),
+        ("mongodb://u:p%2F@a:1,b,[::1]:3/plant/readings?replicaSet=rs", "a:1,b:27017,[::1]:3/plant.readings"),
     ],
 )
 def test_from_url(url: str, address: str) -> None:
     with from_url(url, max_memory="1 MB") as exporter:
         assert isinstance(exporter, MongoDBExporter)
         assert exporter.address() == address
+
+
+def test_several_hosts_of_a_url_reach_the_client() -> None:
+    with from_url("mongodb://a:1,b,[::1]:3/plant/readings?replicaSet=rs", max_memory="1 MB") as exporter:
+        assert isinstance(exporter, MongoDBExporter)
+        client = exporter._clients.make()
+        assert client._topology_settings.seeds == {("a", 1), ("b", 27017), ("::1", 3)}
+        assert client.options.replica_set_name == "rs"
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("mongodb://a:1,b:99999/plant", "99999|[Rr]ange"),
+        ("mongodb://a:1,,b/plant", "no host"),
+        ("mongodb+srv://a.example.net,b.example.net/plant", r"mongodb\+srv://a.*one name"),
+        ("mongodb+srv://a.example.net:27017/plant", "without a port"),
+    ],
+)
+def test_hosts_that_cannot_be(url: str, words: str) -> None:
+    with pytest.raises(InvalidConfigError, match=words):
+        from_url(url)
 
 
 def test_from_url_refuses_what_is_no_option() -> None:

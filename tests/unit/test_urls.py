@@ -273,3 +273,14 @@ def test_build_reads_base_classes_only_where_they_are_reached() -> None:
     assert isinstance(build(Closed, ParsedURL.parse("x:///a"), {}), Closed)
     with pytest.raises(InvalidConfigError, match="no option 'max_lines'"):
         build(Closed, ParsedURL.parse("x:///a?max_lines=1"), {})
+
+
+def test_several_hosts_are_for_those_who_ask_for_them() -> None:
+    parsed = ParsedURL.parse("mongodb://me:p%40@a:1,B,[fe80::1]:3/d")
+    assert parsed.hosts == (("a", 1), ("b", None), ("fe80::1", 3))
+    assert str(parsed) == "mongodb://a:1,b,[fe80::1]:3/d"
+    with pytest.raises(InvalidConfigError, match="3 hosts; right would be one"):
+        _ = parsed.host
+    with pytest.raises(InvalidConfigError, match="mysql://a,b/d: 2 hosts"):
+        from_url("mysql://a,b/d?table=t")
+    assert ParsedURL.parse("file:x").host is None
