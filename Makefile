@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 WHAT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick coverage bench bench-smoke soak lint docs servers clean
+.PHONY: help demo test test-quick coverage bench bench-servers bench-smoke soak lint docs servers clean
 
 help:
 	@echo "make demo         install the command and watch a link fail and come back"
@@ -18,6 +18,7 @@ help:
 	@echo "make lint         ruff, mypy --strict, the layers"
 	@echo "make docs         build the documentation into build/docs, warnings are errors"
 	@echo "make bench        all benchmarks, the table of the README (bench-smoke: whether they run at all)"
+	@echo "make bench-servers  how fast a backlog drains into the real servers"
 	@echo "make soak         the tests that take minutes to hours"
 	@echo "make servers      only install the real servers"
 	@echo "make clean        remove .venv, build/ and caches"
@@ -39,6 +40,9 @@ coverage: $(VENV)/.ready-test
 
 bench: $(VENV)/.ready-bench
 	@$(BIN)/python -m benchmarks
+
+bench-servers: $(VENV)/.ready-bench servers
+	@$(BIN)/python -m benchmarks servers
 
 bench-smoke: $(VENV)/.ready-bench
 	@$(BIN)/python -m benchmarks --smoke

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from resilient_exporters import errors
+from resilient_exporters.exporters.verdict import error_for
 
 __all__ = ["CODES", "Verdict", "judge", "judge_document", "on_id", "outcome_error", "reason"]
 
@@ -223,16 +224,7 @@ def outcome_error(error: Exception, verdict: Verdict, where: str) -> Exception:
         verdict: what `judge` said of it.
         where: the target without secrets.
     """
-    if isinstance(error, errors.ResilientExporterException):
-        return error
-    said = f"{where}: {reason(error)}"
-    if verdict == "retry":
-        return errors.RetryableError(said)
-    if verdict == "hold":
-        return errors.HoldError(f"{said}; {_advice(str(error), _code(error))}")
-    if verdict in ("reject", "split", "duplicate"):
-        return errors.RejectedError(said)
-    return errors.ExportError(said)
+    return error_for(error, verdict, f"{where}: {reason(error)}", _advice(str(error), _code(error)))
 
 
 _BAD_TLS: Final = re.compile(

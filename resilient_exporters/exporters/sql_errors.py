@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from resilient_exporters import errors
+from resilient_exporters.exporters.verdict import error_for
 
 __all__ = ["Verdict", "judge", "outcome_error", "reason"]
 
@@ -38,7 +39,7 @@ def judge(error: BaseException, dialect: str) -> Verdict:
     origin = getattr(error, "orig", None) or error
     if dialect == "sqlite" and isinstance(origin, sqlite3.Error):
         return _sqlite(origin)
-    found = _by_sqlstate(origin) or _by_number(origin, dialect) or _by_text(str(origin))
+    found = _by_sqlstate(origin) or _by_number(origin, dialect) or _first(_TEXTS, str(origin))
     if found:
         return found
     names = {each.__name__ for each in type(error).__mro__} | {each.__name__ for each in type(origin).__mro__}
@@ -77,47 +78,46 @@ def outcome_error(error: Exception, verdict: Verdict, where: str) -> Exception:
         verdict: what `judge` said of it.
         where: the target without secrets.
     """
-    if isinstance(error, errors.ResilientExporterException):
+    if verdict == "unclear":
         return error
-    said = f"{where}: {reason(error)}"
-    if verdict == "retry":
-        return errors.RetryableError(said)
-    if verdict == "schema":
-        return errors.HoldError(f"{said}; make the table or column, or pass create_table=True")
-    if verdict == "hold":
-        return errors.HoldError(f"{said}; {_advice(str(error))}")
-    if verdict == "data":
-        return errors.RejectedError(said)
-    return error
-
-
-def _advice(text: str) -> str:
-    for pattern, advice in _ADVICE:
-        if pattern.search(text):
-            return advice
-    return "check the URL, the account and its rights; the records wait meanwhile"
-
-
-_ADVICE: Final = tuple(
-    (re.compile(pattern, re.IGNORECASE), advice)
-    for pattern, advice in (
-        (r"readonly|read.only", "make the database (file, directory and mount) writable for this user"),
-        (r"unable to open", "check that the directory is there and that this user may write to it"),
-        (
-            r"not a database|malformed|encrypted",
-            "this file is no sound SQLite database: restore it, or choose another path",
-        ),
-        (
-            r"on conflict|unique or exclusion",
-            "upsert_on needs a UNIQUE or PRIMARY KEY constraint on exactly these columns",
-        ),
-        (r"password|authenti|login failed|access denied", "check username and password"),
-        (r"permission|denied", "grant this account INSERT (and CREATE, ALTER if tables and columns are to be made)"),
-        (
-            r"unknown database|does not exist|cannot open database",
-            "create the database, or correct its name in the URL",
-        ),
+    advice = (
+        "make the table or column, or pass create_table=True"
+        if verdict == "schema"
+        else _first(_ADVICE, str(error)) or _CHECK
     )
+    return error_for(error, verdict, f"{where}: {reason(error)}", advice)
+
+
+Word = TypeVar("Word", bound=str)
+Table = tuple[tuple[re.Pattern[str], Word], ...]
+
+
+def _table(*rows: tuple[str, Word]) -> Table[Word]:
+    return tuple((re.compile(pattern, re.IGNORECASE), meaning) for pattern, meaning in rows)
+
+
+def _first(table: Table[Word], text: str) -> Word | None:
+    return next((meaning for pattern, meaning in table if pattern.search(text)), None)
+
+
+_CHECK: Final = "check the URL, the account and its rights; the records wait meanwhile"
+_ADVICE: Final[Table[str]] = _table(
+    (r"readonly|read.only", "make the database (file, directory and mount) writable for this user"),
+    (r"unable to open", "check that the directory is there and that this user may write to it"),
+    (
+        r"not a database|malformed|encrypted",
+        "this file is no sound SQLite database: restore it, or choose another path",
+    ),
+    (
+        r"on conflict|unique or exclusion",
+        "upsert_on needs a UNIQUE or PRIMARY KEY constraint on exactly these columns",
+    ),
+    (r"password|authenti|login failed|access denied", "check username and password"),
+    (r"permission|denied", "grant this account INSERT (and CREATE, ALTER if tables and columns are to be made)"),
+    (
+        r"unknown database|does not exist|cannot open database",
+        "create the database, or correct its name in the URL",
+    ),
 )
 
 
@@ -145,19 +145,16 @@ _SQLITE: Final[dict[int, Verdict]] = {
     26: "hold",     # NOTADB
 }  # fmt: skip
 
-_SQLITE_TEXTS: Final = tuple(
-    (re.compile(pattern, re.IGNORECASE), verdict)
-    for pattern, verdict in (
-        (r"no such (table|column)|has no column named|table .* has \d+ columns", "schema"),
-        (r"already exists|duplicate column", "schema"),
-        (r"on conflict clause does not match", "hold"),
-        (r"too many sql variables|statement too long", "split"),
-        (r"too many columns|string or blob too big|null character|error binding parameter", "data"),
-        (r"type '?.*'? is not supported|probably unsupported type|cannot store", "data"),
-        (r"locked|busy|interrupted|disk i/o|disk is full|out of memory", "retry"),
-        (r"readonly|unable to open|not a database|malformed|access permission|authorization", "hold"),
-        (r"constraint failed|may not be null|not unique|datatype mismatch", "data"),
-    )
+_SQLITE_TEXTS: Final[Table[Verdict]] = _table(
+    (r"no such (table|column)|has no column named|table .* has \d+ columns", "schema"),
+    (r"already exists|duplicate column", "schema"),
+    (r"on conflict clause does not match", "hold"),
+    (r"too many sql variables|statement too long", "split"),
+    (r"too many columns|string or blob too big|null character|error binding parameter", "data"),
+    (r"type '?.*'? is not supported|probably unsupported type|cannot store", "data"),
+    (r"locked|busy|interrupted|disk i/o|disk is full|out of memory", "retry"),
+    (r"readonly|unable to open|not a database|malformed|access permission|authorization", "hold"),
+    (r"constraint failed|may not be null|not unique|datatype mismatch", "data"),
 )  # the numbers came with Python 3.11, and SQLITE_ERROR (1) says nothing without its text
 
 
@@ -165,9 +162,8 @@ def _sqlite(error: sqlite3.Error) -> Verdict:
     code = getattr(error, "sqlite_errorcode", None)
     if code is not None and (found := _SQLITE.get(code & 0xFF)) is not None:
         return found
-    for pattern, verdict in _SQLITE_TEXTS:
-        if pattern.search(str(error)):
-            return verdict  # type: ignore[return-value]  # the table above holds verdicts only
+    if (told := _first(_SQLITE_TEXTS, str(error))) is not None:
+        return told
     if isinstance(error, sqlite3.IntegrityError | sqlite3.DataError | sqlite3.InterfaceError):
         return "data"
     return "unclear"
@@ -276,19 +272,9 @@ def _by_number(error: BaseException, dialect: str) -> Verdict | None:
     return table.get(number)
 
 
-_TEXTS: Final = tuple(
-    (re.compile(pattern, re.IGNORECASE), verdict)
-    for pattern, verdict in (
-        (r"password authentication failed|no pg_hba\.conf entry|role .* does not exist|login failed", "hold"),
-        (r"no password supplied|not permitted to log in|server does not support SSL|certificate verify failed", "hold"),
-        (r"connection requires a valid client certificate|invalid connection option|sslmode value", "hold"),
-        (r"database .* does not exist|unknown database|access denied|permission denied", "hold"),
-    )
+_TEXTS: Final[Table[Verdict]] = _table(
+    (r"password authentication failed|no pg_hba\.conf entry|role .* does not exist|login failed", "hold"),
+    (r"no password supplied|not permitted to log in|server does not support SSL|certificate verify failed", "hold"),
+    (r"connection requires a valid client certificate|invalid connection option|sslmode value", "hold"),
+    (r"database .* does not exist|unknown database|access denied|permission denied", "hold"),
 )  # libpq gives no SQLSTATE for a connection that was refused
-
-
-def _by_text(text: str) -> Verdict | None:
-    for pattern, verdict in _TEXTS:
-        if pattern.search(text):
-            return verdict  # type: ignore[return-value]  # the table above holds verdicts only
-    return None

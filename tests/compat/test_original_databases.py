@@ -75,7 +75,7 @@ def test_row_22_what_the_original_cannot_construct() -> None:
         {"cloud_id": "cloud id", "api_key": "api key", "sniff_on_start": True},
         {"cluster_hosts": [{"host": "a", "port": 9200}, {"host": "b", "port": 9200, "use_ssl": True}]},
     ):
-        ElasticSearchExporter(default_index="x", **options).close()  # type: ignore[arg-type] # of many kinds
+        ElasticSearchExporter(default_index="x", **options).close()
     assert ElasticSearchExporter("es", default_index="x").address() == "http://es:9200/x"
 
 
