@@ -33,7 +33,7 @@ def run(bench: Bench) -> None:
         try:
             with running(server) as port:
                 given: dict[str, Any] = {"target": target, "port": port, "count": count}
-                cases = {
+                cases: dict[str, tuple[Callable[..., Figures], dict[str, Any]]] = {
                     f"{target} ours": (drain, {**given, "restart": False}),
                     f"{target} raw": (raw, given),
                     **({f"{target} {dear}": (drain, {**given, "restart": True})} if dear else {}),
@@ -91,7 +91,7 @@ def drain(
         exporter.close(0.0)
         exporter = _shut(from_url(url.format(port=port), **options))
     used, began = cpu_seconds(), time.perf_counter()
-    del exporter.connect  # type: ignore[method-assign] # the class has it still
+    del exporter.connect  # the class has it still
     report = exporter.flush(600)
     seconds, used = time.perf_counter() - began, cpu_seconds() - used
     figures = exporter.stats().targets
