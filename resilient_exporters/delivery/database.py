@@ -5,12 +5,12 @@ Values are bytes and nothing else, so no data can run; nothing is evicted behind
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import shutil
 import sqlite3
 import stat
-import tempfile
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -196,14 +196,13 @@ def _image(directory: Path, log_bytes: int) -> bytes:
     """The file of an empty database, as diskcache makes it. Made on tmpfs, or else beside where it will be."""
     image = _images.get(log_bytes)
     if image is None:
+        # The same name each time, so that what a kill leaves of it goes with the next.
+        digest = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:16]
         try:
-            image = _made(Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_QUICK)), log_bytes)
+            image = _made(Path(_QUICK) / f"{_PREFIX}{os.getuid()}.{digest}", log_bytes)
         except (OSError, sqlite3.Error, diskcache.Timeout) as error:
             log.debug("%s cannot be used for a moment: %s", _QUICK, str(error))
-            beside = directory / _BESIDE
-            shutil.rmtree(beside, ignore_errors=True)
-            beside.mkdir(mode=0o700)
-            image = _made(beside, log_bytes)
+            image = _made(directory / _BESIDE, log_bytes)
         if len(_images) >= _IMAGES:
             _images.clear()
         _images[log_bytes] = image
@@ -212,6 +211,8 @@ def _image(directory: Path, log_bytes: int) -> bytes:
 
 def _made(place: Path, log_bytes: int) -> bytes:
     database = place / DATABASE
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(mode=0o700)  # fails on what is not ours: /dev/shm is everybody's
     try:
         with closing(sqlite3.connect(database, isolation_level=None)) as connection:
             # What must be settled before there are tables, and is no setting of diskcache.

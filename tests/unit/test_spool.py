@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import pickle
 import random
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -294,6 +296,42 @@ def makes_a_database(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spool.close()
     assert sql(directory, "SELECT value FROM Settings WHERE key = 'sqlite_synchronous'") == [(2,)]
     assert sql(directory, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_what_a_kill_left_on_tmpfs_goes_with_the_next(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a process that was killed while it made a database
+    quick = tmp_path / "shm"
+    quick.mkdir()
+    monkeypatch.setattr(database, "_QUICK", str(quick))
+    with monkeypatch.context() as killed:
+        killed.setattr(database, "_images", {})
+        killed.setattr(shutil, "rmtree", lambda *_, **__: None)
+        Spool(directory, 8 << 20).open()
+    assert len(list(quick.iterdir())) == 1
+    (directory / "cache.db").unlink()
+
+    # When / Then
+    makes_a_database(directory, monkeypatch)
+    assert list(quick.iterdir()) == []
+
+
+def test_what_others_planted_on_tmpfs_is_left_alone(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a link under the name that will be used
+    quick, theirs = tmp_path / "shm", tmp_path / "theirs"
+    quick.mkdir()
+    theirs.mkdir()
+    (theirs / "photo").touch()
+    digest = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:16]
+    (quick / f"resilient-exporters.new.{os.getuid()}.{digest}").symlink_to(theirs)
+    monkeypatch.setattr(database, "_QUICK", str(quick))
+
+    # When / Then: it is made beside
+    makes_a_database(directory, monkeypatch)
+    assert [entry.name for entry in theirs.iterdir()] == ["photo"]
 
 
 @pytest.mark.parametrize("step", ["write", "sync", "rename"])
