@@ -73,8 +73,9 @@ def _adopt(engine: Engine, place: Path) -> None:
         if waiting - {target.cursor.identity for target in engine.targets}:
             return
         moved = 0
-        for block, frames in _blocks(orphan, spool):
-            moved += _move(engine, orphan, block, frames)
+        for number, (block, frames) in enumerate(_blocks(orphan, spool)):
+            if number or not _has_moved(engine, block):
+                moved += _move(engine, orphan, block, frames)
             _forget(orphan, spool, block)
         for key, row in letters.items():
             _take_letters(engine, row)
@@ -117,12 +118,22 @@ def _forget(orphan: Queue, spool: Spool, block: Block) -> None:
 
 
 def _take_letters(engine: Engine, letters: list[Letter]) -> None:
-    engine.keeper.letters.add(letters)
+    new = engine.keeper.letters.add(letters)
     with engine.queue.lock:
-        for letter in letters:
+        for letter in new:
             cursor = engine.queue.cursors[letter.target]
             cursor.move_dead(-1, EXCLUDED)
             engine.queue.keep_cursor(cursor)
+
+
+def _has_moved(engine: Engine, block: Block) -> bool:
+    """Whether an adoption ended (by a power cut, say) after this block had moved, and before that was noted there.
+
+    It was the last thing that was done then, so that it is our last row.
+    """
+    index = engine.queue.stock.index
+    row = engine.keeper.read_row(index[-1]) if index else None
+    return row is not None and (row.run, row.origin, row.count) == (block.run, block.origin, block.count)
 
 
 def _move(engine: Engine, orphan: Queue, block: Block, frames: bytes) -> int:
@@ -132,20 +143,20 @@ def _move(engine: Engine, orphan: Queue, block: Block, frames: bytes) -> int:
     first = queue.reserve(block.count, again=True)
     ours = Block(first, block.count, block.run, -1, -1, now, now, block.origin)
     done = False
+    for target in engine.targets:
+        target.settlement.doubtful.add(first, first + block.count)
+    for identity, present in queue.cursors.items():  # before the row is written, with which it is noted
+        there = orphan.cursors.get(identity)
+        if there is not None:
+            _settle_as_there(queue, there, present, block, first)
+        elif orphan.cursors:
+            queue.settle(present, first, first + block.count, EXCLUDED)  # it was no target there
     try:
         done = engine.keeper.write_row(key_of(first, block.count), pack(ours, frames))
     finally:
         queue.placed(first, block.count, done=done)
     if not done:
         raise SpoolUnavailable("no room for an adopted backlog")
-    for target in engine.targets:
-        target.settlement.doubtful.add(first, first + block.count)
-    for identity, present in queue.cursors.items():
-        there = orphan.cursors.get(identity)
-        if there is not None:
-            _settle_as_there(queue, there, present, block, first)
-        elif orphan.cursors:
-            queue.settle(present, first, first + block.count, EXCLUDED)  # it was no target there
     return block.count
 
 

@@ -109,12 +109,12 @@ class Archive:
                 found[key_of(block.first, block.count)] = pack(block, frames)
         return found
 
-    def put(self, key: int, row: bytes) -> bool:
-        """Write one row now. False if the bounds have no room for it."""
+    def put(self, rows: dict[int, bytes], deletes: list[int]) -> bool:
+        """Write some rows now, and delete others. False if the bounds have no room for it."""
         self._spool.open()
-        if not self._make_room([len(row)]):
+        if not self._make_room([len(row) for row in rows.values()]):
             return False
-        self._write({key: row}, [])
+        self._write(rows, deletes)
         return True
 
     def tidy(self, now: float, *, ending: bool, saving: bool) -> float | None:

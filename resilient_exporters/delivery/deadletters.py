@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -105,21 +105,24 @@ class DeadLetters:
         """How many letters a target has."""
         return sum(one == target for _, one in self._known)
 
-    def add(self, letters: list[Letter]) -> None:
+    def add(self, letters: list[Letter]) -> list[Letter]:
         """Keep letters; when this returns they are on disk. One that is there already (after a crash) is kept once.
+
+        Returns:
+            Those that were not there.
 
         Raises:
             SpoolUnavailable, SpoolDamaged
         """
         new = [letter for letter in letters if (letter.id, letter.target) not in self._known]
         if not new:
-            return
+            return new
         key = min(self._keys[-1] if self._keys else LETTERS + 1, LETTERS + 1) - 1
         size = sum(len(letter.payload) for letter in new)
         if size > self._spool.transaction_bytes and len(new) > 1:
             self.add(new[: len(new) // 2])
             self.add(new[len(new) // 2 :])
-            return
+            return new
         self._spool.open()
         while self._keys and not self._fits(size):
             self._drop_oldest(len(new))
@@ -128,6 +131,7 @@ class DeadLetters:
         self._known.update(((letter.id, letter.target), key) for letter in new)
         while len(self._known) > self._most and self._keys:
             self._drop_oldest(len(self._known) - self._most)
+        return new
 
     def _drop_oldest(self, number: int) -> None:
         oldest = self._row(self._keys[0])
@@ -151,6 +155,24 @@ class DeadLetters:
         """Take the letters out for which ``wanted`` says so. Reads all of them."""
         return [gone for key in list(self._keys) for gone in self._take_from(key, wanted)]
 
+    def without(self, letters: Collection[Letter]) -> tuple[dict[int, bytes], list[int]]:
+        """What takes these letters out, to be written by another: rows as they are then, and rows to delete."""
+        names = {(one.id, one.target) for one in letters}
+        puts: dict[int, bytes] = {}
+        deletes: list[int] = []
+        for key in self._rows_of(name for name in names if name in self._known):
+            rest = [one for one in self._row(key) if (one.id, one.target) not in names]
+            if rest:
+                puts[key] = _encode(rest)
+            else:
+                deletes.append(key)
+        return puts, deletes
+
+    def left(self, letters: Collection[Letter], deleted: list[int]) -> None:
+        """That was written."""
+        self._forget(letters)
+        self._keys = [key for key in self._keys if key not in deleted]
+
     def forget_other(self, found: set[int]) -> list[str]:
         """All rows but these are gone. Returns the target of each letter that was in them."""
         gone = [name for name, key in self._known.items() if key not in found]
@@ -170,7 +192,7 @@ class DeadLetters:
             self._forget(out)
         return out
 
-    def _forget(self, letters: list[Letter]) -> None:
+    def _forget(self, letters: Iterable[Letter]) -> None:
         for letter in letters:
             self._known.pop((letter.id, letter.target), None)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from resilient_exporters.delivery.archive import Archive
-from resilient_exporters.delivery.block import Block, pack
+from resilient_exporters.delivery.block import Block, Payload, pack
 from resilient_exporters.delivery.burials import Burials
 from resilient_exporters.delivery.clock import Bell, Clock
 from resilient_exporters.delivery.deadletters import DeadLetters, Letter
@@ -373,12 +373,21 @@ class Keeper:
                     self._waiters.remove(waiter)
                     waiter.bell.ring()
 
-    def write_row(self, key: int, row: bytes) -> bool:
-        """In the keeper's thread: write one row now. False if the disk does not take it."""
+    def read_row(self, key: int) -> Payload | None:
+        """In the keeper's thread: what is whole in a row, or None."""
+        return None if self._blind else self._spool.read(key)[0]
+
+    def write_row(self, key: int, row: bytes, instead_of: Collection[Letter] = ()) -> bool:
+        """In the keeper's thread: write one row now, in the place of some dead letters. False: the disk refuses."""
         if self._blind or self._rescue.waits:
             return False
         try:
-            return self.archive.put(key, row)
+            self._spool.open()
+            puts, deletes = self.letters.without(instead_of)
+            if not self.archive.put({key: row, **puts}, deletes):
+                return False
+            self.letters.left(instead_of, deletes)
+            return True
         except SpoolUnavailable as error:
             self._fails(error)
             return False

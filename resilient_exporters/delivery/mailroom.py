@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from resilient_exporters.delivery.attempt import route
-from resilient_exporters.delivery.cursor import EXCLUDED
 from resilient_exporters.delivery.deadletters import DeadLetter, Letter
-from resilient_exporters.delivery.frame import ROUTED
 from resilient_exporters.delivery.keeper import Keeper
 from resilient_exporters.delivery.queue import Queue
+from resilient_exporters.delivery.replay import replay
 
 __all__ = ["Mailroom"]
 
@@ -42,32 +40,17 @@ class Mailroom:
         wanted = set(ids) or None
 
         def move() -> int:
-            count = 0
-            for letter in [one for one in self._keeper.letters if wanted is None or one.id in wanted]:
-                cursor = self._queue.cursors.get(letter.target)
-                if cursor is None or cursor.left is not None:
-                    continue  # its target is not there: it keeps its letters
-                payload = route(letter.target, letter.run, letter.offset, letter.flags, letter.payload)
-                with self._queue.lock:
-                    self._replayed(letter, self._queue.append_again(payload, ROUTED))
-                self._keeper.letters.remove_one(letter)
-                count += 1
-            return count
+            letters = [one for one in self._keeper.letters if wanted is None or one.id in wanted]
+            cursors = self._queue.cursors
+            # One whose target is not there keeps its letters.
+            present = [one for one in letters if one.target in cursors and cursors[one.target].left is None]
+            return replay(self._queue, self._keeper, present)
 
         try:
             moved: int = self._keeper.call(move)
         finally:
             self._ring()
         return moved
-
-    def _replayed(self, letter: Letter, offset: int) -> None:
-        with self._queue.lock:
-            for identity, cursor in self._queue.cursors.items():
-                if identity == letter.target:
-                    cursor.move_dead(1, EXCLUDED)
-                elif offset >= 0 and cursor.left is None:
-                    cursor.settle(offset, offset + 1, EXCLUDED)
-                self._queue.keep_cursor(cursor)
 
     def _take_letters(self, ids: tuple[str, ...], how: str) -> list[Letter]:
         wanted = set(ids) or None

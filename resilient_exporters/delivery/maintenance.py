@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from resilient_exporters.delivery.attempt import route
 from resilient_exporters.delivery.block import Block, Payload, pack
 from resilient_exporters.delivery.clock import Clock
-from resilient_exporters.delivery.cursor import EXCLUDED, Cursor
+from resilient_exporters.delivery.cursor import Cursor
 from resilient_exporters.delivery.deadletters import Letter
 from resilient_exporters.delivery.directory import DirectoryLock
-from resilient_exporters.delivery.frame import HEAD_SIZE, ROUTED, Frame, frame
+from resilient_exporters.delivery.frame import HEAD_SIZE, Frame
 from resilient_exporters.delivery.guard import ResourceGuard
 from resilient_exporters.delivery.inspection import is_queue
 from resilient_exporters.delivery.interval import IntervalSet
@@ -27,6 +26,7 @@ from resilient_exporters.delivery.keeper import Keeper
 from resilient_exporters.delivery.listener import Listener
 from resilient_exporters.delivery.queue import Queue
 from resilient_exporters.delivery.recovery import take_over
+from resilient_exporters.delivery.replay import replay
 from resilient_exporters.delivery.ring import Ring, ring_path
 from resilient_exporters.delivery.settings import Settings
 from resilient_exporters.delivery.spool import STATE, Spool, key_of, span_of
@@ -38,7 +38,6 @@ __all__ = ["Maintenance", "RepairReport"]
 
 _UNBOUNDED = 1 << 60
 _STOP = 60.0
-_AT_ONCE = 500
 
 
 class RepairReport(msgspec.Struct, frozen=True):
@@ -272,43 +271,8 @@ class Maintenance:
         found: list[Letter] = self._call(lambda: list(self._keeper.letters))
         letters = [one for one in found if (ids is None or one.id in ids) and target in (None, one.target)]
         known = [one for one in letters if _present(self._queue.cursors.get(one.target))]
-        for at in range(0, len(known), _AT_ONCE):
-            self._call(lambda part=known[at : at + _AT_ONCE]: self._move(part))  # type: ignore[misc] # bound now
-            self._keeper.save(_STOP)  # makes room in memory
+        self._call(lambda: replay(self._queue, self._keeper, known))
         return len(known), len(letters) - len(known)
-
-    def _move(self, letters: list[Letter]) -> None:
-        """In the keeper's thread: from the dead letters into the queue."""
-        for letter in letters:
-            payload = route(letter.target, letter.run, letter.offset, letter.flags, letter.payload)
-            large = len(payload) > self._ring.capacity // 4
-            append = self._append_large if large else self._queue.append_again
-            self._leave_to(letter.target, append(payload, ROUTED))
-        moved = {(one.id, one.target) for one in letters}
-        self._keeper.letters.take(lambda one: (one.id, one.target) in moved)
-
-    def _leave_to(self, target: str, offset: int) -> None:
-        """The record at ``offset`` is a dead letter of ``target`` and nobody else's business."""
-        with self._queue.lock:
-            for identity, cursor in self._queue.cursors.items():
-                if identity == target:
-                    cursor.move_dead(1, EXCLUDED)
-                elif cursor.left is None:
-                    cursor.settle(offset, offset + 1, EXCLUDED)
-                self._queue.keep_cursor(cursor)
-
-    def _append_large(self, payload: bytes, flags: int) -> int:
-        """In the keeper's thread: a record too large for the ring becomes a block of its own."""
-        offset, done = self._queue.reserve(1, again=True), False
-        now = self._queue.clock.now()
-        block = Block(offset, 1, self._ring.run, -1, -1, now, now)
-        try:
-            done = self._keeper.write_row(key_of(offset, 1), pack(block, frame(payload, offset, flags)))
-        finally:
-            self._queue.placed(offset, done=done)
-        if not done:
-            raise OSError(f"{self.directory}: the disk takes no record of {len(payload)} bytes: {self._keeper.trouble}")
-        return offset
 
 
 def _present(cursor: Cursor | None) -> bool:

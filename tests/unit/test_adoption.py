@@ -19,6 +19,7 @@ from resilient_exporters.delivery.ring import ring_path
 from resilient_exporters.delivery.spool import Spool, SpoolUnavailable, key_of
 from resilient_exporters.exporter import Exporter
 from resilient_exporters.exporter_pool import ExporterPool
+from tests.programs import run
 
 PROGRAM = """
 import json, sys
@@ -231,6 +232,46 @@ def orphaned(base: Path, count: int, *, batch: int = 10, save: bool = True) -> t
     target.close()
     lock.release()
     return place, ids
+
+
+CUT_SHORT = """
+import os, sys
+from resilient_exporters.delivery import adoption
+from tests.unit.test_adoption import Target
+
+forget, left = adoption._forget, [int(sys.argv[1])]
+
+def killed(*arguments):
+    if not left[0]:
+        os._exit(70)
+    left[0] -= 1
+    forget(*arguments)
+
+adoption._forget = killed
+target = Target()
+target.up = False
+target.has_unsent_data()
+"""
+
+
+@pytest.mark.parametrize("moved", [0, 2])
+@pytest.mark.parametrize("cut", [False, True])
+def test_an_adoption_that_ends_between_its_two_steps_doubles_nothing(base: Path, moved: int, cut: bool) -> None:
+    # Given a backlog, and a program that is killed when a block has moved and is not yet noted as such
+    place, ids = orphaned(base, 50, batch=10)
+    run(CUT_SHORT, moved, code=70)
+    if cut:  # as a power cut: what is in memory is gone
+        for directory in (base, place):
+            ring = ring_path(directory)
+            assert ring is not None
+            ring.unlink(missing_ok=True)
+    # When the next one starts
+    target = Target()
+    got = drained(target)
+    # Then every record arrives once
+    assert [name for name, _ in got] == ids
+    assert left(place) == ["lock"]
+    target.close()
 
 
 def test_a_disk_that_fills_up_half_way_doubles_nothing(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:

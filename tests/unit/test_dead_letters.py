@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from resilient_exporters import Batch, ExporterPool, Receipt, RejectedError
+from resilient_exporters.delivery.spool import Spool, SpoolUnavailable
 from tests.targets import PATIENCE, FakeClock, Target, balanced, numbers
 
 
@@ -181,6 +185,54 @@ def test_a_replay_survives_a_restart() -> None:
     assert later.ids == [receipt.id for receipt in receipts]
     assert later.taken == numbers(2)
     balanced(later)
+
+
+def test_a_power_cut_after_a_replay_takes_nothing(tmp_path: Path) -> None:
+    # Given two letters, queued again for a target that is away, with a save a long time off
+    exporter = Target(RejectedError("no"), retry=3600, loss_window=3600)
+    receipts = refused(exporter, 2)
+    exporter.answer = ConnectionError("down")
+    assert exporter.replay() == 2
+
+    # When what is on disk is opened elsewhere, without the memory
+    assert exporter.directory is not None
+    shutil.copytree(exporter.directory, tmp_path / "after the cut")
+    later = Target(directory=tmp_path / "after the cut")
+    assert later.flush(PATIENCE).complete
+
+    # Then each is there once, as a record
+    assert later.ids == [receipt.id for receipt in receipts]
+    assert list(later.dead_letters()) == []
+    balanced(later)
+
+
+def test_a_replay_that_the_disk_refuses_leaves_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given two letters and a disk that fails
+    exporter = Target(RejectedError("no"), retry=3600)
+    receipts = refused(exporter, 2)
+    exporter.answer = None
+    write = Spool.write
+
+    def failing(spool: Spool, puts: Mapping[int, bytes], deletes: Iterable[int] = ()) -> None:
+        raise SpoolUnavailable("no space left")
+
+    monkeypatch.setattr(Spool, "write", failing)
+
+    # When
+    with pytest.raises(SpoolUnavailable, match="dead letters cannot be queued again"):
+        exporter.replay()
+
+    # Then they are letters still
+    monkeypatch.setattr(Spool, "write", write)
+    assert [letter.id for letter in exporter.dead_letters()] == [receipt.id for receipt in receipts]
+    target = balanced(exporter).targets["target"]
+    assert (target.dead, target.pending, target.delivered) == (2, 0, 0)
+
+    # And can be queued again once it works
+    assert exporter.replay() == 2
+    assert exporter.flush(PATIENCE).complete
+    assert exporter.ids == [receipt.id for receipt in receipts]
+    balanced(exporter)
 
 
 def test_discarded_letters_count_as_dropped() -> None:
