@@ -150,6 +150,7 @@ class MongoDBExporter(Exporter):
             raise _missing(error) from error
         self._db = default_db or self._clients.database
         self._collection = default_collection or self._clients.collection
+        self._clients.check_names(self._db, self._collection)
         self._documents = DocumentMaker(id)
         self._client: MongoClient[Any] | None = None
         self._owner = 0

@@ -95,6 +95,24 @@ class ClientFactory:
 
         return pymongo.MongoClient(self._host, self._port, **self._options)
 
+    def check_names(self, database: str | None, collection: str | None) -> None:
+        """Let pymongo look at names.
+
+        Raises:
+            InvalidConfigError: MongoDB has no such names.
+        """
+        import pymongo
+        from pymongo.errors import InvalidName
+
+        option, name = "default_db", database
+        with pymongo.MongoClient[Any](connect=False) as client:
+            try:
+                found = client[database or "any"]
+                option, name = "default_collection", collection
+                found[collection or "any"]
+            except InvalidName as error:
+                raise InvalidConfigError(None, f"{option}={name!r}: {error}") from None
+
     def _read(self, uri: str) -> set[str]:
         """Take from a URI what we need to know. Returns the names of its options, in lower case."""
         match = re.fullmatch(r"(mongodb(?:\+srv)?)://([^/?]*)(?:/([^?]*))?(?:\?(.*))?", uri, re.IGNORECASE | re.DOTALL)

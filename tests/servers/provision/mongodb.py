@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 
 
 class FerretDB(Server):
-    """FerretDB 1 over SQLite. Takes user, password and tls; settings: none."""
+    """FerretDB 1 over SQLite. Takes user, password and tls; settings are its flags (``repl-set-name``)."""
 
     name = "ferretdb"
     version = "v1.24.0"
@@ -54,6 +54,7 @@ class FerretDB(Server):
         return [
             *(self.home(instance.cache) / self.name, "--handler=sqlite", f"--sqlite-url=file:{files}/"),
             *(f"--state-dir={instance.data}", "--debug-addr=-", "--telemetry=disable", "--log-level=warn"),
+            *(f"--{key}={value}" for key, value in instance.settings.items()),
             *listen,
             *users,
         ]
