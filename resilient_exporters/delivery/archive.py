@@ -81,6 +81,7 @@ class Archive:
             gathered = self._queue.gather(self._spool.transaction_bytes, until)
             if not gathered:
                 done_so_far()
+                self._queue.wake()  # what came meanwhile is to be saved in its own time
                 return
             blocks = [block for block, _, _ in gathered]
             done = False

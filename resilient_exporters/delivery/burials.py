@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from resilient_exporters.delivery.cursor import EXCLUDED
+from resilient_exporters.delivery.cursor import DEAD, EXCLUDED
 from resilient_exporters.delivery.deadletters import DeadLetters, Letter
 from resilient_exporters.delivery.listener import Listener
 from resilient_exporters.delivery.queue import Queue
@@ -34,6 +34,7 @@ class Burials:
         self._listener = listener
         self.robbed = False
         self._waiting: list[tuple[list[Letter], Callable[[], list[int]]]] = []
+        self._again: set[Letter] | None = None  # those of the next that were there before; None: not looked at yet
         self.letters = DeadLetters(spool, queue.settings.max_dead, self._overflowed, fits)
 
     def add(self, letters: list[Letter], kept: Callable[[], list[int]]) -> None:
@@ -49,22 +50,40 @@ class Burials:
         done = bool(self._waiting)
         while self._waiting:
             letters, kept = self._waiting[0]
+            if self._again is None:
+                self._again = {letter for letter in letters if letter in self.letters}
             keep = self._queue.settings.max_dead > 0
             if keep:
                 self.letters.add(letters)
             del self._waiting[0]
+            again, self._again = self._again, None
             with self._queue.lock:
                 superfluous = set(kept())
+                for target in {letter.target for letter in again}:
+                    self._count_once(target)
                 if not keep:
                     self._overflowed([one for at, one in enumerate(letters) if at not in superfluous])
                     superfluous.clear()
             for at in superfluous:
-                self.letters.remove_one(letters[at])
+                if letters[at] not in again:
+                    self.letters.remove_one(letters[at])
         return done
+
+    def _count_once(self, target: str) -> None:
+        """Refused once more, after a crash in its burial: that is one letter."""
+        cursor = self._queue.cursors.get(target)
+        if cursor is not None and (more := cursor.dead - self.letters.count(target)) > 0:
+            cursor.move_dead(more, EXCLUDED)
+            self._queue.keep_cursor(cursor)
 
     def count(self) -> None:
         """At the start: a crash may have come between a letter and the cursor that counts it. The letters are right."""
+        own = {self._queue.ring.run.hex(), self._queue.lineage.hex()}
         with self._queue.lock:
+            for run, offset, target in self.letters.names():
+                buried = self._queue.cursors.get(target)
+                if buried is not None and run in own and offset < self._queue.following:
+                    self._queue.settle(buried, offset, offset + 1, DEAD)
             for cursor in self._queue.cursors.values():
                 more = self.letters.count(cursor.identity) - cursor.dead
                 cursor.move_dead(-more, "corrupt" if self.robbed and more < 0 else EXCLUDED)

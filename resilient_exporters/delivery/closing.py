@@ -95,9 +95,13 @@ class Closing:
         stopped = engine.keeper.stop(max(_LEAST, self._left()))
         with queue.lock:
             after = engine.totals()
-            pending = queue.following - queue.low()
-            unsaved = sum(block.count for block in queue.stock.blocks if block.key is None or block.key < 0)
-            lost = 0 if engine.ring.durable else unsaved
+            waiting = queue.waiting()
+            pending = waiting.total
+            if not engine.ring.durable:
+                for block in queue.stock.blocks:
+                    if block.key is None or block.key < 0:
+                        waiting.remove(block.first, block.end)
+            lost = pending - waiting.total
             empty = queue.empty_ring()
         if stopped:
             engine.ring.close(keep=not empty)

@@ -101,6 +101,15 @@ class DeadLetters:
         for key in list(self._keys):
             yield from self._row(key)
 
+    def __contains__(self, letter: Letter) -> bool:
+        return (letter.id, letter.target) in self._known
+
+    def names(self) -> Iterator[tuple[str, int, str]]:
+        """Run, offset and target of each."""
+        for name, target in self._known:
+            run, _, offset = name.partition("-")
+            yield run, int(offset), target
+
     def count(self, target: str) -> int:
         """How many letters a target has."""
         return sum(one == target for _, one in self._known)

@@ -147,7 +147,7 @@ class Dispatcher:
         if left <= 0:
             if self._keeper.trouble is None:
                 self._keeper.save_soon()
-            left = window / 2
+            return math.inf  # the keeper rings when it has saved, and tries again by itself where it cannot
         return now + left
 
     def _expire(self, now: float) -> float:

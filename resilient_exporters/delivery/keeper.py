@@ -139,7 +139,8 @@ class Keeper:
 
     def count_letters(self) -> None:
         """At the start, once the targets are there: let the cursors count the letters that are there."""
-        self._burials.count()
+        if not self._blind:  # else nobody can tell yet
+            self._burials.count()
 
     def call(self, function: Callable[[], Any], timeout: float | None = None) -> Any:
         """Run a function in the keeper's thread and return what it returns, or raise what it raises.
@@ -234,6 +235,7 @@ class Keeper:
                 self._burials.robbed = True
             if late:
                 self.queue.settle_in()
+                self._burials.count()
         elif found is not None:
             self._miss(found)
         if found is not None:

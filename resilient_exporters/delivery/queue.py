@@ -212,6 +212,15 @@ class Queue(Intake):
     def _settled(self, start: int, stop: int) -> bool:
         return all(cursor.settled(start, stop) for cursor in self.cursors.values())
 
+    def waiting(self) -> IntervalSet:
+        """The offsets that some target has not settled."""
+        with self.lock:
+            found = IntervalSet()
+            for cursor in self.cursors.values():
+                for start, stop in cursor.open(cursor.floor, self.following if cursor.left is None else cursor.left):
+                    found.add(start, stop)
+            return found
+
     # -- keeping -------------------------------------------------------------------------------------------------
 
     def keep_cursor(self, cursor: Cursor) -> None:

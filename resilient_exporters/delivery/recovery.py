@@ -115,7 +115,7 @@ def _rebuild(queue: Queue, kept: RingState, frames: list[Frame]) -> None:
 def begin_blind(queue: Queue) -> None:
     """Start while the database is there but does not open: its records keep the lower offsets."""
     with queue.lock:
-        if queue.following == 0:
+        if queue.ring.fresh:
             queue.start_at(queue.ring.base, _BLIND + secrets.randbits(38))
             queue.keep_ring()
         else:

@@ -257,6 +257,15 @@ def test_blind_keeps_to_the_offsets_that_memory_has(path: Path) -> None:
     assert again.following == 3
 
 
+def test_blind_with_memory_that_has_accepted_nothing_makes_no_backlog(path: Path) -> None:
+    # Found by the model: the cursor stood at 0, and the queue went on at 2 ** 41
+    queue = make_queue(path)
+    queue.join("t")
+    again = reopened(queue)
+    begin_blind(again)
+    assert again.cursors["t"].pending(again.following) == 0
+
+
 def test_blind_with_memory_that_survived(path: Path) -> None:
     # Given memory and disk, and a disk that opens late
     queue, disk = make_queue(path), Disk()

@@ -1,0 +1,128 @@
+"""What the model of ``test_model`` found, each as the shortest story that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.laws.world import World
+
+Make = Callable[..., World]
+
+
+@pytest.fixture
+def world() -> Iterator[Make]:
+    """Make a world with one target, ``a``. In the end all is mended, and everything must find its place."""
+    made: list[World] = []
+
+    def make(*, restless: float = 0.0, **options: Any) -> World:
+        one = World(0, restless, names=["a"], options=options)
+        made.append(one)
+        one.start(["a"])
+        return one
+
+    yield make
+    try:
+        for one in made:
+            one.drain()
+    finally:
+        for one in made:
+            one.close()
+
+
+def records(world: World, *numbers: int) -> list[int]:
+    for number in numbers:
+        world.sent[number] = {"n": number}
+    return list(numbers)
+
+
+def test_with_loss_window_0_and_a_full_disk_nothing_spins(world: Make) -> None:
+    # Given
+    one = world(loss_window=0, full_timeout=2.0)
+    one.disk = "full"
+    one.sites["a"].mood = "down"
+
+    # When
+    one.send(records(one, 1))
+    turns = one.stage.turns
+    one.stage.advance(60)
+
+    # Then: it waited for the next try of the disk and of the target, and for nothing in between
+    assert one.stage.turns - turns < 200
+    one.judge()
+
+
+def test_a_refused_record_is_one_dead_letter_after_a_power_cut(world: Make) -> None:
+    # Given a letter that is on disk, and a cursor there that does not know of it yet
+    one = world(loss_window=0)
+    one.sites["a"].mood = "refuses"
+    one.send(records(one, 1))
+    one.judge()
+
+    # When
+    one.end(power=True)
+    one.start(["a"])
+
+    # Then
+    figures = one.judge().targets["a"]
+    assert (figures.accepted, figures.dead, figures.pending) == (1, 1, 0)
+    assert len(list(one.exporter.dead_letters())) == 1
+
+
+def test_close_counts_only_what_waits(world: Make) -> None:
+    # Given three records, of which the first and the last are delivered
+    one = world()
+    one.sites["a"].mood = "partly"
+    one.send(records(one, 1, 2, 3))
+    one.judge()
+
+    # When
+    report = one.exporter.close(0.0)
+
+    # Then
+    assert (report.pending, report.saved) == (1, 1)
+    one.start(["a"])
+
+
+def test_dead_letters_are_not_forgotten_while_the_disk_cannot_be_read(world: Make) -> None:
+    # Given
+    one = world()
+    one.sites["a"].mood = "refuses"
+    one.send(records(one, 1))
+    one.judge()
+
+    # When: at the next start the disk is away, and then comes back
+    one.disk = "failing"
+    one.end()
+    one.start(["a"])
+    one.judge()
+    assert one.exporter.stats().targets["a"].dead == 1
+    one.disk = "ok"
+    one.stage.advance(120)
+
+    # Then
+    assert one.judge().targets["a"].dead == 1
+
+
+@pytest.mark.parametrize("mood", ["refuses", "ok"])
+def test_a_replay_on_a_disk_that_takes_nothing_keeps_the_letter_and_counts_it(world: Make, mood: str) -> None:
+    # Given
+    one = world()
+    one.sites["a"].mood = "refuses"
+    one.send(records(one, 1))
+    one.judge()
+
+    # When
+    one.disk = "full"
+    one.sites["a"].mood = mood
+    one.replay(0)
+    one.judge()
+    one.disk = "ok"
+    one.stage.advance(120)
+
+    # Then
+    figures = one.judge().targets["a"]
+    assert figures.dead == len(list(one.exporter.dead_letters())) == 1
+    assert (figures.accepted, figures.delivered) == (1, 0)
