@@ -1,6 +1,6 @@
-"""A program that sends at full speed and journals what was accepted. Run, killed and run again by test_kill.py.
+"""A program that sends at full speed, or slowly, and journals what was accepted. It is killed by test_kill.py.
 
-Usage: sender.py FOLDER TARGET RING LOSS_WINDOW SECONDS
+Usage: sender.py FOLDER TARGET RING LOSS_WINDOW [drain | slowly]
 """
 
 from __future__ import annotations
@@ -170,6 +170,8 @@ def main() -> None:
         journal.begin(sequence)
         exporter.send({"seq": sequence, "pad": pad})
         journal.returned(sequence)
+        if rest == ["slowly"] and sequence % 5 == 4:
+            time.sleep(0.002)
 
 
 if __name__ == "__main__":
