@@ -108,8 +108,7 @@ class Picture:
         kept = decode_state(self.state)
         if self.rows.exists:
             # Saved after the ring was copied: the two are not of one moment.
-            end = max(0 if kept is None else kept.following, span_of(keys[-1])[1] if keys else 0)
-            self._moved = not queue.ring.fresh and end > queue.following
+            self._moved = not queue.ring.fresh and _end_of(keys, kept) > queue.following
             if self._moved and self.live:
                 keys, kept = _as_of(queue, keys, kept)
             attach(queue, keys, kept)
@@ -173,13 +172,29 @@ def _as_of(queue: Queue, keys: array[int], kept: QueueState | None) -> tuple[arr
     before = array("q", [key for key in keys if span_of(key)[1] <= queue.following])
     if kept is None:
         return before, None
-    cursors = [state for state in kept.cursors if _identity(state) not in queue.cursors]
+    # One that the ring should have and our copy has not was being written as we read.
+    cursors = [
+        state
+        for state in kept.cursors
+        if (cursor := _restored(state)) is not None
+        and cursor.identity not in queue.cursors
+        and cursor.reach <= queue.following
+    ]
     return before, QueueState(kept.version, kept.run, min(kept.following, queue.following), kept.clock, cursors)
 
 
-def _identity(state: bytes) -> str | None:
+def _end_of(keys: array[int], kept: QueueState | None) -> int:
+    """The offset up to which the disk knows of records."""
+    ends = [span_of(keys[-1])[1]] if keys else [0]
+    if kept is not None:
+        ends.append(kept.following)
+        ends.extend(cursor.reach for cursor in map(_restored, kept.cursors) if cursor is not None)
+    return max(ends)
+
+
+def _restored(state: bytes) -> Cursor | None:
     try:
-        return Cursor.restore(state).identity
+        return Cursor.restore(state)
     except msgspec.MsgspecError:
         return None  # said by ``attach``
 

@@ -143,7 +143,7 @@ def test_figures_add_up_while_a_program_writes_at_full_speed(directory: Path) ->
         try:
             assert program.stdout is not None
             assert program.stdout.readline() == "ready\n"
-            for _ in range(10):
+            for _ in range(4):
                 # When it is read
                 with Inspection(directory) as found:
                     view = found.view()
