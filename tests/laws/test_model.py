@@ -5,12 +5,16 @@ The engine is the real one, with its threads, its ring and its database; see ``s
 
 from __future__ import annotations
 
+import os
+import secrets
 import sys
+import time
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+import pytest
+from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from resilient_exporters import EncodingError
 from tests.laws.sites import MOODS, TIMEOUT, VALUES
@@ -166,12 +170,32 @@ class Model(RuleBasedStateMachine):
         self.world.links = frozenset({"lo", "wlan0"} if up else {"lo"})
 
 
-Model.TestCase.settings = settings(
-    max_examples=60,
-    stateful_step_count=30,
-    deadline=None,
-    derandomize=True,
-    report_multiple_bugs=False,
-    suppress_health_check=list(HealthCheck),
-)
+def profile(examples: int, steps: int, *, derandomize: bool) -> settings:
+    return settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        derandomize=derandomize,
+        database=None,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+Model.TestCase.settings = profile(150, 30, derandomize=True)
 TestModel = Model.TestCase
+
+
+@pytest.mark.soak
+def test_for_an_hour() -> None:
+    """Rounds with a seed each. ``MODEL_MINUTES`` and ``MODEL_SEED`` say otherwise how long, and from which seed on."""
+    end = time.monotonic() + 60 * float(os.environ.get("MODEL_MINUTES", "60"))
+    first = int(os.environ.get("MODEL_SEED", "0")) or secrets.randbits(32)
+    rounds = 0
+    while not rounds or time.monotonic() < end:
+        number = first + rounds
+        print(f"MODEL_SEED={number}", flush=True)
+        machine = seed(number)(type("Model", (Model,), {}))
+        run_state_machine_as_test(machine, settings=profile(200, 60, derandomize=False))
+        rounds += 1
+    print(f"{rounds} rounds of 200 runs")
