@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from tests.servers.matrix import Row, table
 from tests.servers.provision import HOST, SERVERS, Cache, Instance, Link, UnavailableError
 from tests.servers.provision.elasticsearch import python_client_9
 
@@ -80,6 +81,28 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.skipped and isinstance(report.longrepr, tuple) and MISSING in report.longrepr[2]:
         report.longrepr = (__file__, 1, report.longrepr[2])
     return report
+
+
+_MATRIX = pytest.StashKey[list["Row"]]()
+
+
+@pytest.fixture
+def matrix(request: pytest.FixtureRequest) -> Callable[[Row], None]:
+    """Keep a cell of the fault matrix for the table at the end of the run, and for later."""
+    rows = request.config.stash.setdefault(_MATRIX, [])
+
+    def keep(row: Row) -> None:
+        rows.append(row)
+        row.keep()
+
+    return keep
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Draw the table."""
+    if rows := terminalreporter.config.stash.get(_MATRIX, []):
+        terminalreporter.section("fault matrix")
+        terminalreporter.write_line(table(rows))
 
 
 @pytest.fixture(scope="session")

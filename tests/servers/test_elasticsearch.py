@@ -6,7 +6,6 @@ import math
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,86 +18,16 @@ import numpy as np
 import pytest
 from elasticsearch import Elasticsearch, helpers
 
-from resilient_exporters import Batch, DeadLetter, Delivered, ElasticsearchExporter, Listener, Record, Reject
-from resilient_exporters.delivery.breaker import CLOSED, HELD
+from resilient_exporters import Batch, Delivered, ElasticsearchExporter, Record, Reject
+from resilient_exporters.delivery.breaker import HELD
 from tests.servers.conftest import Servers, or_skip, unique
 from tests.servers.provision import HOST, Instance, Link
-from tests.servers.provision.server import free_port
+from tests.servers.story import Story
+from tests.servers.watch import PATIENCE
 from tests.targets import balanced
-
-PATIENCE = 60.0
-"""Seconds after which a test gives up."""
-SLOW_SEND = 0.25
-"""Seconds that no ``send`` may take, whatever the link does; a starved test machine included."""
 
 OwnServer = Callable[..., Instance]
 MakeLink = Callable[[int], Link]
-
-
-class Watch(Listener):
-    """Waits for what happens to a target."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self.states: list[str] = []
-        self.reasons: list[str] = []
-        self.settled = 0
-        self.dead: list[str] = []
-
-    def state_changed(self, target: str, state: str, reason: str) -> None:
-        with self._changed:
-            self.states.append(state)
-            self.reasons.append(reason)
-            self._changed.notify_all()
-
-    def delivered(self, target: str, records: int, seconds: float) -> None:
-        with self._changed:
-            self.settled += records
-            self._changed.notify_all()
-
-    def dead_lettered(self, target: str, record_id: str, reason: str) -> None:
-        with self._changed:
-            self.settled += 1
-            self.dead.append(reason)
-            self._changed.notify_all()
-
-    def wait(self, condition: Callable[[], object]) -> None:
-        with self._changed:
-            assert self._changed.wait_for(condition, PATIENCE), (self.settled, self.states, self.reasons, self.dead)
-
-    def wait_for(self, records: int) -> None:
-        self.wait(lambda: self.settled >= records)
-
-    def wait_for_trouble(self) -> None:
-        self.wait(lambda: any(state != CLOSED for state in self.states))
-
-
-class Story:
-    """An exporter to an index that may be reached by a bad link, and what was sent through it."""
-
-    def __init__(self, port: int, index: str, **options: Any) -> None:
-        self.watch = Watch()
-        self.index = index
-        given: dict[str, Any] = {"timeout": 3.0, "retry": 0.2, "batch_records": 100, **options}
-        host = given.pop("target_ip", HOST)
-        self.exporter = ElasticsearchExporter(host, port, default_index=index, listeners=[self.watch], **given)
-        self.sent = 0
-        self.longest = 0.0
-
-    def send(self, count: int, size: int = 50) -> None:
-        for n in range(self.sent, self.sent + count):
-            began = time.monotonic()
-            self.exporter.send({"n": n, "text": "x" * size})
-            self.longest = max(self.longest, time.monotonic() - began)
-        self.sent += count
-
-    def all_arrive_once(self, at: Instance) -> None:
-        """Law 1, 6 and 8: all that was sent is there, each once, and no ``send`` took long."""
-        self.watch.wait_for(self.sent)
-        assert numbers(at, self.index) == list(range(self.sent))
-        figures = balanced(self.exporter).targets[self.exporter.name]
-        assert (figures.delivered, figures.dead, figures.pending) == (self.sent, 0, 0)
-        assert self.longest < SLOW_SEND
 
 
 def numbers(at: Instance, index: str) -> list[int]:
@@ -110,12 +39,6 @@ def documents(at: Instance, index: str) -> list[dict[str, Any]]:
     with Elasticsearch(at.url) as client:
         client.indices.refresh(index=index)
         return [hit["_source"] for hit in helpers.scan(client, index=index, size=1000)]
-
-
-def letters_of(it: Story) -> list[DeadLetter]:
-    """The dead letters, once they are on disk."""
-    assert it.exporter.flush(PATIENCE).complete
-    return list(it.exporter.dead_letters())
 
 
 def export(
@@ -133,11 +56,18 @@ def export(
 
 
 @pytest.fixture
-def story() -> Iterator[Callable[..., Story]]:
+def story(elasticsearch8: Instance) -> Iterator[Callable[..., Story]]:
+    """Make a story of what comes to an index, by this port, and in the end is there on the server of version 8."""
     made: list[Story] = []
 
-    def make(port: int, index: str, **options: Any) -> Story:
-        made.append(Story(port, index, **options))
+    def make(port: int, index: str, target_ip: str = HOST, **options: Any) -> Story:
+        made.append(
+            Story(
+                lambda **given: ElasticsearchExporter(target_ip, port, default_index=index, **given),
+                lambda: numbers(elasticsearch8, index),
+                **options,
+            )
+        )
         return made[-1]
 
     yield make
@@ -239,7 +169,7 @@ def test_what_the_server_refuses_becomes_a_dead_letter_with_its_reason(
 
     # Then they are dead letters with the server's reason, and the others are there
     it.watch.wait_for(it.sent + len(bad))
-    reasons = [letter.reason for letter in letters_of(it)]
+    reasons = [letter.reason for letter in it.letters()]
     assert len(reasons) == len(bad)
     for _, words in bad:
         assert any(words in reason for reason in reasons), (words, reasons)
@@ -254,10 +184,9 @@ def test_a_record_of_20_mb_among_small_ones(es8: Any, index8: str, elasticsearch
 
     # When a record of 20 MB is sent among small ones, then all are there
     it.send(3)
-    it.exporter.send({"n": 3, "text": "eA==" * 5_000_000})
-    it.sent += 1
+    it.send(1, size=20_000_000)
     it.send(3)
-    it.all_arrive_once(elasticsearch8)
+    it.all_arrive_once()
 
 
 def test_index_name_follows_from_the_record(elasticsearch: Instance, index: str, story: Any) -> None:
@@ -274,7 +203,7 @@ def test_index_name_follows_from_the_record(elasticsearch: Instance, index: str,
     try:
         assert numbers(elasticsearch, f"{index}-2024.03.09") == [9]
         assert numbers(elasticsearch, f"{index}-2024.03.10") == [10, 10]
-        assert "no field '@timestamp'" in letters_of(it)[0].reason
+        assert "no field '@timestamp'" in it.letters()[0].reason
     finally:
         with Elasticsearch(elasticsearch.url) as client:
             client.indices.delete(index=f"{index}-2024.03.09,{index}-2024.03.10")
@@ -376,51 +305,6 @@ def test_client_9(name: str, servers: Servers, elasticsearch_client_9: Path, tmp
 # Faults on the wire
 
 
-@pytest.mark.parametrize("compress", [False, True])
-@pytest.mark.parametrize(
-    ("fault", "fails"),
-    [
-        (lambda bad: bad.fault("latency", latency=300, jitter=100), False),
-        (lambda bad: bad.fault("bandwidth", rate=10), False),
-        (lambda bad: bad.fault("slow_close", delay=500), False),
-        (lambda bad: bad.fault("slicer", average_size=100, size_variation=50, delay=1000), False),
-        (lambda bad: bad.fault("timeout", timeout=0), True),  # half-open: what is answered is swallowed
-        (lambda bad: bad.fault("timeout", stream="upstream", timeout=0), True),  # half-open: what is sent is swallowed
-        (lambda bad: bad.fault("reset_peer", timeout=0), True),
-        (lambda bad: bad.fault("reset_peer", stream="upstream", timeout=20), True),
-        (lambda bad: bad.fault("limit_data", bytes=30), True),  # the answer is lost after the server has committed
-        (lambda bad: bad.fault("limit_data", stream="upstream", bytes=300), True),  # the request is cut
-        (lambda bad: bad.cut(), True),
-    ],
-    ids=["latency", "bandwidth", "slow close", "slices", "no answer", "no request", "reset", "late reset",
-         "lost answer", "cut request", "cut"],
-)  # fmt: skip
-def test_faults_on_the_wire(
-    fault: Callable[[Link], None], fails: bool, compress: bool, elasticsearch8: Instance, index8: str, link: MakeLink,
-    story: Any, record_property: Any,
-) -> None:  # fmt: skip
-    # Given an exporter that delivers over a good link
-    bad = link(elasticsearch8.port)
-    it = story(bad.port, index8, http_compress=compress, concurrency=4)
-    it.send(150)
-    it.watch.wait_for(150)
-
-    # When the link goes bad, while records are being sent, and gets well again
-    fault(bad)
-    it.send(350)
-    if fails:
-        it.watch.wait_for_trouble()
-    it.send(100)
-    mended = time.monotonic()
-    if fails:
-        bad.mend()
-
-    # Then all of them are there, once
-    it.all_arrive_once(elasticsearch8)
-    record_property("recovery", f"{time.monotonic() - mended:.2f} s")
-    record_property("longest send", f"{it.longest * 1000:.1f} ms")
-
-
 def test_every_answer_is_lost_for_a_while(elasticsearch8: Instance, index8: str, link: MakeLink, story: Any) -> None:
     # Given a link that lets requests through, and no whole answer
     bad = link(elasticsearch8.port)
@@ -436,51 +320,10 @@ def test_every_answer_is_lost_for_a_while(elasticsearch8: Instance, index8: str,
     bad.mend()
 
     # Then each is there once, and all count as delivered
-    it.all_arrive_once(elasticsearch8)
+    it.all_arrive_once()
 
 
 # Faults of the server
-
-
-def test_the_server_crashes_and_comes_back(own_server: OwnServer, story: Any, record_property: Any) -> None:
-    # Given a server of our own
-    server = own_server("elasticsearch8")
-    it = story(server.port, "crash", concurrency=4)
-    it.send(1000)
-    it.watch.wait(lambda: it.watch.settled > 0)
-
-    # When it is killed while it is given records, and started again on the same data
-    server.kill()
-    it.send(500)
-    it.watch.wait_for_trouble()
-    server.start()
-    back = time.monotonic()
-
-    # Then all are there, once
-    it.all_arrive_once(server)
-    record_property("recovery", f"{time.monotonic() - back:.2f} s")
-
-    # And when it is stopped in order, likewise
-    it.watch.states.clear()
-    server.stop()
-    it.send(500)
-    it.watch.wait_for_trouble()
-    server.start()
-    it.all_arrive_once(server)
-
-
-def test_the_server_starts_late(own_server: OwnServer, story: Any) -> None:
-    # Given an exporter to a server that is not there yet
-    port = free_port(2)
-    it = story(port, "late", retry=0.5)
-    it.send(300)
-    it.watch.wait_for_trouble()
-
-    # When it is started
-    server = own_server("elasticsearch9", port=port)
-
-    # Then it gets everything
-    it.all_arrive_once(server)
 
 
 def test_both_shapes_of_back_pressure(small: Instance, story: Any) -> None:
@@ -506,7 +349,8 @@ def test_both_shapes_of_back_pressure(small: Instance, story: Any) -> None:
 
 def test_a_batch_that_never_fits_is_split_and_a_record_that_never_fits_is_refused(small: Instance, story: Any) -> None:
     # Given a server that has 200 kB for indexing, and takes requests of 1 MB
-    it = story(small.port, unique("index"), batch_records=1000, batch_bytes="10 MB")
+    index = unique("index")
+    it = story(small.port, index, batch_records=1000, batch_bytes="10 MB")
 
     # When a backlog of more than that comes in batches, with a record that is too large for either of the two
     it.send(2000, size=1000)
@@ -515,8 +359,8 @@ def test_a_batch_that_never_fits_is_split_and_a_record_that_never_fits_is_refuse
     it.watch.wait_for(it.sent + 2)
 
     # Then the batches get smaller, and these two are dead letters that say so
-    assert numbers(small, it.index) == list(range(it.sent))
-    reasons = sorted(letter.reason for letter in letters_of(it))
+    assert numbers(small, index) == list(range(it.sent))
+    reasons = sorted(letter.reason for letter in it.letters())
     assert len(reasons) == 2
     assert all("429 es_rejected" in reason or "413" in reason or "max_content" in reason for reason in reasons), reasons
 
@@ -543,7 +387,7 @@ def test_a_read_only_index(
     es8.indices.put_settings(index=index8, settings={setting: None})
     if held:
         it.exporter.mended()
-    it.all_arrive_once(elasticsearch8)
+    it.all_arrive_once()
 
 
 def test_an_index_that_is_not_made_by_itself(es8: Any, index8: str, elasticsearch8: Instance, story: Any) -> None:
@@ -563,7 +407,7 @@ def test_an_index_that_is_not_made_by_itself(es8: Any, index8: str, elasticsearc
     # And when someone does it, they are delivered
     es8.indices.create(index=index8)
     it.exporter.mended()
-    it.all_arrive_once(elasticsearch8)
+    it.all_arrive_once()
 
 
 def test_a_closed_index_and_full_shards(es8: Any, index8: str, elasticsearch8: Instance, story: Any) -> None:
@@ -576,7 +420,7 @@ def test_a_closed_index_and_full_shards(es8: Any, index8: str, elasticsearch8: I
     assert "open the index" in it.watch.reasons[0]
     es8.indices.open(index=index8)
     it.exporter.mended()
-    it.all_arrive_once(elasticsearch8)
+    it.all_arrive_once()
 
     other = story(elasticsearch8.port, unique("index"))
     es8.cluster.put_settings(persistent={"cluster.max_shards_per_node": 1})
@@ -588,7 +432,7 @@ def test_a_closed_index_and_full_shards(es8: Any, index8: str, elasticsearch8: I
     assert other.watch.states[0] == HELD
     assert "all the shards it may have" in other.watch.reasons[0]
     other.exporter.mended()
-    other.all_arrive_once(elasticsearch8)
+    other.all_arrive_once()
 
 
 # What stands in between
@@ -601,7 +445,7 @@ def test_credentials(own_server: OwnServer, elasticsearch8: Instance, index8: st
     # When someone comes with the right one, then records are delivered
     right = story(gate.port, index8, username="user", password="p:@/%?#ä", name="right")
     right.send(10)
-    right.all_arrive_once(elasticsearch8)
+    right.all_arrive_once()
 
     # When someone comes with a wrong one, or with none, then they are held, and no secret is in the reason
     for options in ({"username": "user", "password": "wr0ng"}, {"api_key": "wr0ng"}, {}):
@@ -624,7 +468,7 @@ def test_api_key_over_tls(own_server: OwnServer, elasticsearch8: Instance, index
     for n, options in enumerate(ways):
         it = story(gate.port, f"{index8}-{n}", name=f"right{n}", api_key=("id", "key"), **secure, **options)
         it.send(10)
-        it.all_arrive_once(elasticsearch8)
+        it.all_arrive_once()
 
     # When it is not, then the records are held
     it = story(gate.port, index8, name="wrong", api_key="aWQ6a2V5", **secure)
@@ -654,7 +498,7 @@ def test_a_gate_that_takes_10_kb(own_server: OwnServer, elasticsearch8: Instance
 
     # Then the batches get smaller, and the record is a dead letter
     assert numbers(elasticsearch8, index8) == list(range(1000))
-    [letter] = letters_of(it)
+    [letter] = it.letters()
     assert "413" in letter.reason
 
 
@@ -665,7 +509,7 @@ def test_a_gate_that_asks_to_wait(own_server: OwnServer, elasticsearch8: Instanc
     it.send(600)
 
     # Then it is not asked in between, and all records arrive
-    it.all_arrive_once(elasticsearch8)
+    it.all_arrive_once()
     assert any("too_many_requests" in reason for reason in it.watch.reasons)
     answered = [line.split()[8] for line in (gate.data / "access.log").read_text().splitlines() if "_bulk" in line]
     assert answered.count("200") >= 6
@@ -688,53 +532,4 @@ def test_a_gate_whose_upstream_is_down(
     # Then that is an outage, and ends
     assert "502: 502 Bad Gateway" in it.watch.reasons[0]
     behind.mend()
-    it.all_arrive_once(elasticsearch8)
-
-
-# Faults of ours
-
-SENDER = """
-    import itertools, sys
-    from resilient_exporters import ElasticsearchExporter
-    port, index, directory, run = int(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
-    exporter = ElasticsearchExporter("127.0.0.1", port, default_index=index, directory=directory, retry=0.1,
-                                     batch_records=50, name="sender")
-    for n in itertools.count():
-        exporter.send({"run": run, "n": n})
-        sys.stdout.write(f"{n}\\n")
-        sys.stdout.flush()
-"""
-
-
-def test_the_sender_is_killed_while_it_drains(
-    elasticsearch8: Instance, index8: str, link: MakeLink, tmp_path: Path, story: Any
-) -> None:
-    # Given a program that sends over a slow link without end
-    bad = link(elasticsearch8.port)
-    bad.fault("latency", latency=30)
-    environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "HOME": str(tmp_path)}
-    told: list[int] = []
-
-    # When it is killed and started again, and again
-    for run in range(5):
-        program = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(SENDER), str(bad.port), index8, str(tmp_path / "q"), str(run)],
-            stdout=subprocess.PIPE, text=True, env=environment,
-        )  # fmt: skip
-        assert program.stdout is not None
-        for _, _ in zip(range(1000), program.stdout, strict=False):
-            pass
-        program.kill()
-        told.append(max([999, *(int(line) for line in program.stdout if line.endswith("\n"))]) + 1)
-        program.wait()
-        program.stdout.close()
-
-    # Then everything that it was told to be accepted is there, once, and at most one record more of each run: accepted
-    # when nobody could be told any more
-    it = story(elasticsearch8.port, index8, directory=tmp_path / "q", name="sender")
-    assert it.exporter.flush(PATIENCE).complete
-    there = sorted((document["run"], document["n"]) for document in documents(elasticsearch8, index8))
-    for run, count in enumerate(told):
-        mine = [n for one, n in there if one == run]
-        assert mine in (list(range(count)), list(range(count + 1)))
-    assert balanced(it.exporter).pending == 0
+    it.all_arrive_once()

@@ -13,10 +13,9 @@ import pymysql
 import pytest
 
 from resilient_exporters import MySQLExporter
-from resilient_exporters.delivery.breaker import CLOSED
 from resilient_exporters.errors import HoldError, RetryableError
 from tests.servers.provision import HOST, Instance, Link
-from tests.servers.sql_story import PATIENCE, Stream
+from tests.servers.story import Story
 from tests.unit.sql_bench import RUN, batch, reasons
 
 MakeLink = Callable[[int], Link]
@@ -70,9 +69,9 @@ def base(mariadb: Instance, mariadb_database: str) -> Iterator[Base]:
 
 
 @pytest.fixture
-def stream(base: Base) -> Callable[..., Stream]:
-    def make(port: int | None = None, **options: Any) -> Stream:
-        return Stream(lambda **given: base.exporter(port=port, **given), base.numbers, **options)
+def stream(base: Base) -> Callable[..., Story]:
+    def make(port: int | None = None, **options: Any) -> Story:
+        return Story(lambda **given: base.exporter(port=port, **given), base.numbers, **options)
 
     return make
 
@@ -157,7 +156,7 @@ class TestPackets:
         base = Base(server.port, "mysql")
         base.run("CREATE DATABASE d", "USE d", TABLE.replace("text text", "text longtext"))
         base.name = "d"
-        rows = Stream(base.exporter, base.numbers)
+        rows = Story(base.exporter, base.numbers)
         for n in range(60):
             rows.exporter.send({"n": n, "text": "x" * 2_000_000 if n % 20 == 7 else "y" * 60_000})
         rows.watch.wait_for(60)
@@ -230,25 +229,6 @@ class TestAnswers:
         rows.send(100)
         rows.all_arrive_once()
 
-    def test_killed_and_started_again(self, own_server: OwnServer) -> None:
-        server = own_server("mariadb")
-        base = Base(server.port, "mysql")
-        base.run("CREATE DATABASE d", "USE d", TABLE)
-        base.name = "d"
-        rows = Stream(base.exporter, base.numbers, timeout=5)
-        rows.send(300)
-        rows.watch.wait_for(100)
-        base.other.close()
-        server.kill()
-        rows.send(500)
-        rows.watch.wait_for_trouble()
-        server.start()
-        rows.send(200)
-        base.look()
-        rows.exporter.flush(PATIENCE)
-        rows.all_arrive_once()
-        base.close()
-
     def test_a_lock_that_is_held_too_long(self, base: Base) -> None:
         base.run("CREATE TABLE t (k int PRIMARY KEY, n int)", "INSERT INTO t VALUES (1, 0)")
         exporter = base.exporter(upsert_on="k", id_column=None, timeout=1)
@@ -258,32 +238,3 @@ class TestAnswers:
             exporter.export(batch({"k": 1, "n": 2}))
         base.other.rollback()
         assert reasons(exporter.export(batch({"k": 1, "n": 2}, redelivered=True))) == {}
-
-
-class TestBadLinks:
-    @pytest.mark.parametrize(
-        ("kind", "way", "attributes"),
-        [
-            ("latency", "downstream", {"latency": 100}),
-            ("timeout", "downstream", {"timeout": 0}),
-            ("timeout", "upstream", {"timeout": 0}),
-            ("reset_peer", "upstream", {"timeout": 20}),
-            ("limit_data", "upstream", {"bytes": 3000}),
-            ("limit_data", "downstream", {"bytes": 60}),
-        ],
-    )
-    def test_every_record_arrives_once(
-        self, base: Base, stream: Any, link: MakeLink, kind: str, way: str, attributes: dict[str, int]
-    ) -> None:
-        base.run(TABLE)
-        bad = link(base.port)
-        rows = stream(bad.port, concurrency=1)
-        rows.send(200)
-        rows.watch.wait_for(200)
-        bad.fault(kind, stream=way, **attributes)
-        rows.send(300)
-        rows.watch.wait(lambda: rows.watch.settled >= 500 or any(each != CLOSED for each in rows.watch.states))
-        rows.send(100)
-        bad.mend()
-        rows.exporter.flush(PATIENCE)
-        rows.all_arrive_once(in_order=True)

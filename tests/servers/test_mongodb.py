@@ -13,59 +13,15 @@ import bson
 import pymongo
 import pytest
 
-from resilient_exporters import Batch, DeadLetter, Delivered, Listener, MongoDBExporter, Record, Reject
-from resilient_exporters.delivery.breaker import CLOSED, HELD
-from resilient_exporters.testing import eventually
+from resilient_exporters import Batch, DeadLetter, Delivered, MongoDBExporter, Record, Reject
 from tests.servers.conftest import unique
 from tests.servers.provision import HOST, Instance, Link
 from tests.servers.provision.server import free_port
+from tests.servers.story import Story
 from tests.targets import balanced
-
-PATIENCE = 60.0
-"""Seconds after which a test gives up."""
-SLOW_SEND = 0.25
-"""Seconds that no ``send`` may take, whatever the link does; a starved test machine included."""
 
 OwnServer = Callable[..., Instance]
 MakeLink = Callable[[int], Link]
-
-
-class Watch(Listener):
-    """Waits for what happens to a target."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self.states: list[str] = []
-        self.reasons: list[str] = []
-        self.settled = 0
-        self.dead: list[str] = []
-
-    def state_changed(self, target: str, state: str, reason: str) -> None:
-        with self._changed:
-            self.states.append(state)
-            self.reasons.append(reason)
-            self._changed.notify_all()
-
-    def delivered(self, target: str, records: int, seconds: float) -> None:
-        with self._changed:
-            self.settled += records
-            self._changed.notify_all()
-
-    def dead_lettered(self, target: str, record_id: str, reason: str) -> None:
-        with self._changed:
-            self.settled += 1
-            self.dead.append(reason)
-            self._changed.notify_all()
-
-    def wait(self, condition: Callable[[], object]) -> None:
-        with self._changed:
-            assert self._changed.wait_for(condition, PATIENCE), (self.settled, self.states, self.reasons, self.dead)
-
-    def wait_for(self, records: int) -> None:
-        self.wait(lambda: self.settled >= records)
-
-    def wait_for_trouble(self) -> None:
-        self.wait(lambda: any(state != CLOSED for state in self.states))
 
 
 def pymongo_threads(before: Iterable[threading.Thread] = ()) -> list[str]:
@@ -76,40 +32,10 @@ def pymongo_threads(before: Iterable[threading.Thread] = ()) -> list[str]:
     return [thread.name for thread in threads if thread.is_alive()]
 
 
-class Story:
-    """An exporter to a collection that may be reached by a bad link, and what was sent through it."""
-
-    def __init__(self, port: int, database: str, **options: Any) -> None:
-        self.watch = Watch()
-        given: dict[str, Any] = {"timeout": 3.0, "retry": 0.2, "batch_records": 100, **options}
-        self.exporter = MongoDBExporter(
-            HOST, port, default_db=database, default_collection="t", listeners=[self.watch], **given
-        )
-        self.sent = 0
-        self.longest = 0.0
-
-    def send(self, count: int) -> None:
-        for n in range(self.sent, self.sent + count):
-            began = time.monotonic()
-            self.exporter.send({"n": n, "text": "x" * 50})
-            self.longest = max(self.longest, time.monotonic() - began)
-        self.sent += count
-
-    def all_arrive_once(self, at: Instance, database: str) -> None:
-        """Law 1, 6 and 8: all that was sent is there, each once, and no ``send`` took long."""
-        self.watch.wait_for(self.sent)
-        with pymongo.MongoClient[dict[str, Any]](HOST, at.port) as client:
-            there = sorted(document["n"] for document in client[database].t.find({}, {"n": 1}))
-        assert there == list(range(self.sent))
-        figures = balanced(self.exporter).targets[self.exporter.name]
-        assert (figures.delivered, figures.dead, figures.pending) == (self.sent, 0, 0)
-        assert self.longest < SLOW_SEND
-
-
-def letters_of(it: Story) -> list[DeadLetter]:
-    """The dead letters, once they are on disk."""
-    assert it.exporter.flush(PATIENCE).complete
-    return list(it.exporter.dead_letters())
+def there(port: int, database: str) -> list[int]:
+    """What is in the collection, in the order of writing."""
+    with pymongo.MongoClient[dict[str, Any]](HOST, port) as client:
+        return [document["n"] for document in client[database].t.find({}, {"n": 1})]
 
 
 @pytest.fixture
@@ -118,7 +44,13 @@ def story() -> Iterator[Callable[..., Story]]:
     before = threading.enumerate()
 
     def make(port: int, database: str, **options: Any) -> Story:
-        made.append(Story(port, database, **options))
+        made.append(
+            Story(
+                lambda **given: MongoDBExporter(HOST, port, default_db=database, default_collection="t", **given),
+                lambda: there(port, database),
+                **options,
+            )
+        )
         return made[-1]
 
     yield make
@@ -338,7 +270,7 @@ def test_passing_codes_are_waited_for(
     it = story(failcommand.port, mongo_database)
     fail({"times": 2}, errorCode=code)
     it.send(20)
-    it.all_arrive_once(failcommand, mongo_database)
+    it.all_arrive_once()
     assert any(f"code {code}" in reason for reason in it.watch.reasons), it.watch.reasons
 
 
@@ -350,7 +282,7 @@ def test_codes_that_someone_has_to_mend_hold(
     it = story(failcommand.port, mongo_database)
     fail("alwaysOn", errorCode=code)
     it.send(20)
-    it.watch.wait(lambda: HELD in it.watch.states)
+    it.watch.wait_until_held()
     assert f"code {code}" in it.watch.reasons[0]
     assert balanced(it.exporter).targets[it.exporter.name].pending == 20
 
@@ -359,7 +291,7 @@ def test_codes_that_someone_has_to_mend_hold(
     it.exporter.mended()
 
     # Then all arrive
-    it.all_arrive_once(failcommand, mongo_database)
+    it.all_arrive_once()
 
 
 @pytest.mark.parametrize("code", [121, 171])
@@ -370,7 +302,7 @@ def test_single_documents_that_are_refused(
     fail("alwaysOn", writeErrors={"field": "n", "value": 7, "code": code, "errmsg": "not this one"})
     it.send(20)
     it.watch.wait_for(20)
-    letters = letters_of(it)
+    letters = it.letters()
     assert [(letter.data["n"], letter.reason) for letter in letters] == [(7, f"not this one (code {code})")]
     assert plain.t.count_documents({}) == 19
 
@@ -379,7 +311,7 @@ def test_single_documents_that_have_to_wait(failcommand: Instance, mongo_databas
     it = story(failcommand.port, mongo_database)
     fail({"times": 1}, writeErrors={"field": "n", "value": 7, "code": 112})
     it.send(20)
-    it.all_arrive_once(failcommand, mongo_database)
+    it.all_arrive_once()
 
 
 def test_a_command_that_is_refused_for_one_of_its_documents(
@@ -391,11 +323,10 @@ def test_a_command_that_is_refused_for_one_of_its_documents(
 
     # When four records are sent as one batch: 4, 2 and 1 are refused
     it.exporter.send([{"n": n} for n in range(4)])
-    it.sent = 4
     it.watch.wait_for(4)
 
     # Then the one that stood alone is the dead letter, and the others are written
-    (alone,) = [letter.data["n"] for letter in letters_of(it)]
+    (alone,) = [letter.data["n"] for letter in it.letters()]
     assert sorted(document["n"] for document in plain.t.find()) == [n for n in range(4) if n != alone]
 
 
@@ -405,7 +336,7 @@ def test_write_concern_that_is_not_satisfied_is_waited_for(
     it = story(failcommand.port, mongo_database)
     fail({"times": 2}, writeConcernError={"code": 64, "errmsg": "waiting for replication timed out"})
     it.send(20)
-    it.all_arrive_once(failcommand, mongo_database)
+    it.all_arrive_once()
     assert any("code 64" in reason for reason in it.watch.reasons), it.watch.reasons
 
 
@@ -415,11 +346,11 @@ def test_write_concern_that_cannot_be_satisfied_holds(
     it = story(failcommand.port, mongo_database)
     fail("alwaysOn", writeConcernError={"code": 100, "errmsg": "not enough data-bearing nodes"})
     it.send(5)
-    it.watch.wait(lambda: HELD in it.watch.states)
+    it.watch.wait_until_held()
     assert "write concern" in it.watch.reasons[-1]
     fail("off")
     it.exporter.mended()
-    it.all_arrive_once(failcommand, mongo_database)
+    it.all_arrive_once()
 
 
 @pytest.mark.parametrize("times", [1, 3])
@@ -429,7 +360,7 @@ def test_answers_lost_after_the_work_was_done(
     it = story(failcommand.port, mongo_database)
     fail({"times": times}, dropReply=True)
     it.send(50)
-    it.all_arrive_once(failcommand, mongo_database)
+    it.all_arrive_once()
 
 
 def test_a_server_that_answers_too_late(failcommand: Instance, mongo_database: str, fail: Any, story: Any) -> None:
@@ -439,7 +370,7 @@ def test_a_server_that_answers_too_late(failcommand: Instance, mongo_database: s
     it.send(20)
 
     # Then the attempts end by themselves, and all is well afterwards
-    it.all_arrive_once(failcommand, mongo_database)
+    it.all_arrive_once()
     assert it.exporter.stats().targets[it.exporter.name].hung == 0
     assert not any("no answer within" in reason for reason in it.watch.reasons), it.watch.reasons
 
@@ -456,7 +387,7 @@ def test_poison_that_makes_the_server_hang_up_ends_as_a_dead_letter(
 
     # Then it is singled out, and the others are there once
     it.watch.wait_for(100)
-    letters: list[DeadLetter] = letters_of(it)
+    letters: list[DeadLetter] = it.letters()
     assert [letter.data["n"] for letter in letters] == [37]
     assert "the connection broke under this batch, while the server is there" in letters[0].reason
     assert sorted(document["n"] for document in plain.t.find()) == [n for n in range(100) if n != 37]
@@ -467,53 +398,12 @@ def test_a_document_of_20_mb(ferretdb: Instance, mongo_database: str, plain: Any
     it = story(ferretdb.port, mongo_database, max_memory="128 MB", timeout=30.0)
     it.exporter.send([{"n": 0}, {"n": 1, "v": "x" * 20_000_000}, {"n": 2}])
     it.watch.wait_for(3)
-    (reason,) = [letter.reason for letter in letters_of(it)]
+    (reason,) = [letter.reason for letter in it.letters()]
     assert "bytes of BSON: a document has at most 16777216 (16 MiB)" in reason
     assert sorted(document["n"] for document in plain.t.find()) == [0, 2]
 
 
 # The link
-
-
-FAULTS: dict[str, list[tuple[str, dict[str, Any]]]] = {
-    "latency": [("latency", {"latency": 250, "jitter": 100})],
-    "half-open": [("timeout", {"timeout": 0}), ("timeout", {"timeout": 0, "stream": "upstream"})],
-    "silent downstream": [("timeout", {"timeout": 0})],
-    "reset": [("reset_peer", {"timeout": 20})],
-    "reset at once": [("reset_peer", {"timeout": 0})],
-    "answers cut": [("limit_data", {"bytes": 20})],
-    "batches cut": [("limit_data", {"bytes": 3000, "stream": "upstream"})],
-    "narrow": [("bandwidth", {"rate": 4}), ("bandwidth", {"rate": 4, "stream": "upstream"})],
-    "slow close": [("slow_close", {"delay": 1000})],
-    "slices": [("slicer", {"average_size": 40, "size_variation": 20, "delay": 2000})],
-}
-HARMLESS = {"latency", "slow close", "slices", "narrow"}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_bad_links(fault: str, ferretdb: Instance, mongo_database: str, link: MakeLink, story: Any) -> None:
-    # Given an exporter at work over a link
-    bad = link(ferretdb.port)
-    it = story(bad.port, mongo_database)
-    it.send(150)
-    it.watch.wait_for(150)
-
-    # When the link goes bad, and records are sent on
-    for kind, attributes in FAULTS[fault]:
-        bad.fault(kind, **attributes)
-    it.send(150)
-    if fault in HARMLESS:
-        it.watch.wait_for(200)
-    elif fault != "reset":  # which may break a connection between two batches, where nobody notices
-        eventually(lambda: it.exporter.stats().targets[it.exporter.name].last_error, PATIENCE)
-    it.send(100)
-
-    # And is mended
-    bad.mend()
-    it.send(50)
-
-    # Then each record is there once
-    it.all_arrive_once(ferretdb, mongo_database)
 
 
 def test_a_link_that_is_cut_again_and_again(
@@ -525,45 +415,13 @@ def test_a_link_that_is_cut_again_and_again(
         it.send(200)
         bad.cut()
         it.send(50)
-        it.watch.wait(lambda turn=turn: len([one for one in it.watch.states if one != CLOSED]) > turn)
+        it.watch.wait_for_trouble(turn)
         bad.mend()
         it.watch.wait_for(it.sent)
-    it.all_arrive_once(ferretdb, mongo_database)
+    it.all_arrive_once()
 
 
 # The server
-
-
-def test_a_server_that_is_killed_under_load_and_comes_back(own_server: OwnServer, story: Any) -> None:
-    # Given a backlog on its way
-    server = own_server("ferretdb")
-    it = story(server.port, "plant")
-    it.send(3000)
-    it.watch.wait_for(500)
-
-    # When the server is killed twice
-    for _ in range(2):
-        server.kill()
-        it.send(500)
-        it.watch.wait_for_trouble()
-        server.start()
-        it.watch.wait_for(it.watch.settled + 500)
-
-    # Then each record is there once
-    it.all_arrive_once(server, "plant")
-
-
-def test_a_server_that_starts_late(own_server: OwnServer, story: Any) -> None:
-    # Given an exporter whose server is not there yet
-    server = own_server("ferretdb")
-    server.stop()
-    it = story(server.port, "plant")
-    it.send(200)
-    it.watch.wait_for_trouble()
-
-    # When it starts, then all arrive without anyone asking
-    server.start()
-    it.all_arrive_once(server, "plant")
 
 
 def test_a_wrong_password_holds_and_the_right_one_delivers(own_server: OwnServer, story: Any) -> None:
@@ -579,7 +437,7 @@ def test_a_wrong_password_holds_and_the_right_one_delivers(own_server: OwnServer
     # When an exporter has a wrong one
     wrong = told(password="secret", client_options={"tlsAllowInvalidHostnames": True})
     wrong.send(10)
-    wrong.watch.wait(lambda: HELD in wrong.watch.states)
+    wrong.watch.wait_until_held()
     assert "code 18" in wrong.watch.reasons[0]
     assert "auth_source" in wrong.watch.reasons[0]
     assert secret not in wrong.watch.reasons[0]
@@ -598,14 +456,14 @@ def test_a_certificate_that_is_not_trusted_holds(own_server: OwnServer, story: A
     server = own_server("ferretdb", tls=True)
     it = story(server.port, "plant", tls=True)
     it.send(1)
-    it.watch.wait(lambda: HELD in it.watch.states)
+    it.watch.wait_until_held()
     assert "tls_ca_file" in it.watch.reasons[0]
 
 
 def test_a_certificate_file_that_is_missing_holds(own_server: OwnServer, story: Any) -> None:
     it = story(free_port(), "plant", tls=True, tls_ca_file="/not/mounted/ca.pem")
     it.send(1)
-    it.watch.wait(lambda: HELD in it.watch.states)
+    it.watch.wait_until_held()
     assert "ca.pem" in it.watch.reasons[0]
 
 

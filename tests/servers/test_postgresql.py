@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from resilient_exporters import Batch, PostgreSQLExporter, Record
-from resilient_exporters.delivery.breaker import CLOSED
 from resilient_exporters.errors import HoldError, RetryableError
 from tests.servers.provision import HOST, Instance, Link
-from tests.servers.provision.server import free_port, poll
-from tests.servers.sql_story import PATIENCE, Stream
+from tests.servers.provision.server import poll
+from tests.servers.story import Story
+from tests.servers.watch import PATIENCE
 from tests.unit.sql_bench import RUN, batch, reasons
 
 MakeLink = Callable[[int], Link]
@@ -70,9 +70,9 @@ def base(postgresql: Instance, postgresql_database: str) -> Iterator[Base]:
 
 
 @pytest.fixture
-def stream(base: Base) -> Callable[..., Stream]:
-    def make(port: int | None = None, **options: Any) -> Stream:
-        return Stream(lambda **given: base.exporter(port=port, **given), base.numbers, **options)
+def stream(base: Base) -> Callable[..., Story]:
+    def make(port: int | None = None, **options: Any) -> Story:
+        return Story(lambda **given: base.exporter(port=port, **given), base.numbers, **options)
 
     return make
 
@@ -548,80 +548,8 @@ class TestLostConnections:
         )
         assert reasons(exporter.export(batch({"n": 2}, start=1))) == {}
 
-    def test_killed_and_started_again(self, own_server: OwnServer) -> None:
-        server = own_server("postgresql")
-        base = Base(server.port, "postgres")
-        base.run(TABLE)
-        rows = Stream(base.exporter, list, timeout=5)
-        rows.send(300)
-        rows.watch.wait_for(100)
-        base.other.close()
-        server.kill()
-        rows.send(500)
-        rows.watch.wait_for_trouble()
-        server.start()
-        rows.send(200)
-        base.other = psycopg.connect(host=HOST, port=server.port, user="postgres", autocommit=True)
-        rows._rows = base.numbers
-        rows.exporter.flush(PATIENCE)
-        rows.all_arrive_once()
-        base.close()
-
-    def test_started_late(self, own_server: OwnServer, servers: Any) -> None:
-        port = free_port()
-        watch = Stream(
-            lambda **given: PostgreSQLExporter(
-                target_host=HOST, database="postgres", target_port=port, username="postgres", default_table="t",
-                create_table_if_inexistent=True, **given,
-            ),
-            list,
-        )  # fmt: skip
-        watch.send(300)
-        watch.watch.wait_for_trouble()
-        server = own_server("postgresql", port=port)
-        with psycopg.connect(host=HOST, port=server.port, user="postgres", autocommit=True) as other:
-            watch._rows = lambda: [row[0] for row in other.execute("SELECT n FROM t").fetchall()]
-            watch.all_arrive_once()
-        watch.exporter.close(0)
-
-
-FAULTS: list[tuple[str, str, dict[str, int]]] = [
-    ("latency", "downstream", {"latency": 150, "jitter": 50}),
-    ("bandwidth", "upstream", {"rate": 40}),
-    ("slicer", "upstream", {"average_size": 50, "size_variation": 20, "delay": 10}),
-    ("slow_close", "downstream", {"delay": 500}),
-    ("timeout", "downstream", {"timeout": 0}),
-    ("timeout", "upstream", {"timeout": 0}),
-    ("reset_peer", "downstream", {"timeout": 0}),
-    ("reset_peer", "upstream", {"timeout": 20}),
-    ("limit_data", "upstream", {"bytes": 3000}),  # in the middle of a batch
-    ("limit_data", "downstream", {"bytes": 60}),  # the server has done it, and nobody hears of it
-    ("limit_data", "downstream", {"bytes": 700}),
-]
-
 
 class TestBadLinks:
-    @pytest.mark.parametrize("order", ["strict", "auto"])
-    @pytest.mark.parametrize(("kind", "way", "attributes"), FAULTS)
-    def test_every_record_arrives_once(
-        self, base: Base, stream: Any, link: MakeLink, kind: str, way: str, attributes: dict[str, int], order: str
-    ) -> None:
-        # Given rows on their way over a good link
-        base.run(TABLE)
-        bad = link(base.port)
-        rows = stream(bad.port, concurrency=1 if order == "strict" else "auto")
-        rows.send(200)
-        rows.watch.wait_for(200)
-        # When it goes bad while more are sent, until an attempt has failed or all are through
-        bad.fault(kind, stream=way, **attributes)
-        rows.send(300)
-        rows.watch.wait(lambda: rows.watch.settled >= 500 or any(each != CLOSED for each in rows.watch.states))
-        rows.send(100)
-        bad.mend()
-        # Then all of them are there once
-        rows.exporter.flush(PATIENCE)
-        rows.all_arrive_once(in_order=order == "strict")
-
     def test_the_answer_to_the_commit_is_lost(self, base: Base, link: MakeLink) -> None:
         # Given a link that lets the server's words through up to the COMMIT of this batch
         base.run(TABLE)
@@ -655,7 +583,7 @@ class TestBadLinks:
     def test_a_link_that_swallows_everything_holds_no_thread_for_ever(self, base: Base, link: MakeLink) -> None:
         base.run(TABLE)
         bad = link(base.port)
-        rows = Stream(lambda **given: base.exporter(port=bad.port, **given), base.numbers, timeout=1.0)
+        rows = Story(lambda **given: base.exporter(port=bad.port, **given), base.numbers, timeout=1.0)
         rows.send(10)
         rows.watch.wait_for(10)
         bad.fault("timeout", timeout=0)

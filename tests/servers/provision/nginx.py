@@ -34,7 +34,9 @@ http {
         default_type application/json;
         location / {
             error_page 401 = @stranger;
+            error_page 403 = @forbidden;
             error_page 429 = @slower;
+            %(forbidden)s
             if ($stranger) { return 401; }
             %(limit)s
             proxy_pass http://%(upstream)s;
@@ -44,6 +46,10 @@ http {
             add_header WWW-Authenticate 'Basic realm="security"' always;
             add_header X-elastic-product Elasticsearch always;
             return 401 '{"error":{"type":"security_exception","reason":"unable to authenticate"},"status":401}';
+        }
+        location @forbidden {
+            add_header X-elastic-product Elasticsearch always;
+            return 403 '{"error":{"type":"security_exception","reason":"action is unauthorized"},"status":403}';
         }
         location @slower {
             add_header Retry-After 1 always;
@@ -59,8 +65,8 @@ class Nginx(Server):
     """nginx in front of `upstream`; without one it takes everything and answers 200 with ``{}``.
 
     Asks for user and password, or for ``ApiKey`` with the setting api_key, in the words of Elasticsearch. Settings:
-    api_key; rate (such as "5r/s"), above which it answers 429 with Retry-After; max_body (such as "10k"), above which
-    413. An upstream that is down is a 502 with HTML.
+    api_key; forbidden (anything), then it answers 403; rate (such as "5r/s"), above which it answers 429 with
+    Retry-After; max_body (such as "10k"), above which 413. An upstream that is down is a 502 with HTML.
     """
 
     name = "nginx"
@@ -85,6 +91,7 @@ class Nginx(Server):
         sink = f"{HOST}:{instance.port + 1}"
         text = CONFIGURATION % {
             "certificate": certificate if instance.tls else "",
+            "forbidden": "return 403;" if "forbidden" in instance.settings else "",
             "known": " ".join(known),
             "limit": "limit_req zone=all;" if "rate" in instance.settings else "",
             "listen": f"{HOST}:{instance.port}{' ssl' if instance.tls else ''}",
