@@ -65,10 +65,11 @@ def waiting(queue: Queue, cursor: Cursor) -> dict[int, bytes]:
     found: dict[int, bytes] = {}
     claimed = IntervalSet()
     while (taken := queue.take(cursor, claimed, 1000, "fifo", 0)) is not None:
+        mine = IntervalSet(taken.runs)
         claimed.add(taken.start, taken.stop)
         for piece in taken.pieces:
             frames = piece.frames or list(scan(memoryview(piece.data), 0, len(piece.data), piece.origin))
             for item in frames:
-                if taken.start <= item.offset + piece.shift < taken.stop:
+                if item.offset + piece.shift in mine:
                     found[item.offset + piece.shift] = piece.data[item.start : item.stop]
     return found

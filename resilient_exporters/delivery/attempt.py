@@ -12,6 +12,7 @@ import msgspec
 
 from resilient_exporters import codec
 from resilient_exporters.delivery.frame import OPTIONS, ROUTED, payloads, scan
+from resilient_exporters.delivery.interval import IntervalSet
 from resilient_exporters.delivery.outcome import Batch, Delivered, Full, Hold, Outcome, Record, Reject, Retry, Split
 from resilient_exporters.delivery.queue import Piece, Taken
 from resilient_exporters.errors import ExportError
@@ -135,6 +136,12 @@ def decode(taken: Taken, identity: str) -> Decoded:
                 continue
             offsets.append(here)
     broken.extend(range(expected, taken.stop))
+    if taken.gaps:
+        gaps = IntervalSet(taken.gaps)
+        mine = [place for place, offset in enumerate(offsets) if offset not in gaps]
+        records, offsets = [records[place] for place in mine], [offsets[place] for place in mine]
+        strange = [offset for offset in strange if offset not in gaps]
+        broken = [offset for offset in broken if offset not in gaps]
     return Decoded(records, offsets, strange, broken, [], again)
 
 

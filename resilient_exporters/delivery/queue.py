@@ -7,7 +7,7 @@ and the spool; the targets take batches from here and settle them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -60,11 +60,29 @@ class Piece(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What a target gets to deliver: a range of offsets that nobody else works on, and the frames it lies in."""
+    """What a target gets to deliver: a range of offsets that nobody else works on, and the frames it lies in.
+
+    Attributes:
+        start, stop: the range.
+        pieces: the frames.
+        gaps: parts of the range that are settled, or that someone else works on: they do not belong to it. What a
+            target refused for now in the middle of others makes one batch again, not one for each record.
+    """
 
     start: int
     stop: int
     pieces: list[Piece]
+    gaps: Sequence[tuple[int, int]] = ()
+
+    @property
+    def runs(self) -> list[tuple[int, int]]:
+        """What belongs to it."""
+        return list(IntervalSet(self.gaps).gaps(self.start, self.stop)) if self.gaps else [(self.start, self.stop)]
+
+    @property
+    def records(self) -> int:
+        """How many belong to it."""
+        return self.stop - self.start - sum(stop - start for start, stop in self.gaps)
 
     @property
     def size(self) -> int:
@@ -110,10 +128,10 @@ class Queue(Intake):
         if self.unread:
             claimed = IntervalSet([*claimed, *self.unread])
         while (span := self._next_span(cursor, claimed, most, order, fresh)) is not None:
-            at, stop = span
+            at, stop, gaps = span
             pieces: list[Piece] = []
             size = 0
-            while at < stop and size < self.settings.batch_bytes:
+            while (at := _behind(gaps, at)) < stop and size < self.settings.batch_bytes:
                 block = self.stock.block_at(at)
                 if block is not None:
                     if pieces and size + block.size > self.settings.batch_bytes:
@@ -133,7 +151,10 @@ class Queue(Intake):
                     break
                 size += len(data)
             if pieces:
-                return Taken(span[0], at, pieces)
+                gaps = [gap for gap in gaps if gap[0] < at]
+                if gaps and gaps[-1][1] >= at:
+                    at = gaps.pop()[0]
+                return Taken(span[0], at, pieces, gaps)
             if at in self.limbo or self.stock.key_at(at) is not None:
                 return None
             # Neither in memory nor on disk: damage found at the start. It must not stop the rest.
@@ -143,16 +164,29 @@ class Queue(Intake):
 
     def _next_span(
         self, cursor: Cursor, claimed: IntervalSet, most: int, order: str, fresh: int
-    ) -> tuple[int, int] | None:
+    ) -> tuple[int, int, list[tuple[int, int]]] | None:
+        """The range of the next batch, and its gaps."""
         end = self._open_first
         if order == "newest_first":
-            gaps = [gap for a, b in cursor.open(cursor.floor, end) for gap in claimed.gaps(a, b)]
-            return (max(gaps[-1][0], gaps[-1][1] - most), gaps[-1][1]) if gaps else None
+            open_runs = [gap for a, b in cursor.open(cursor.floor, end) for gap in claimed.gaps(a, b)]
+            return (max(open_runs[-1][0], open_runs[-1][1] - most), open_runs[-1][1], []) if open_runs else None
         for begin in (max(fresh, cursor.floor), cursor.floor) if order == "balanced" else (cursor.floor,):
-            for a, b in cursor.open(begin, end):
-                for start, stop in claimed.gaps(a, b):
-                    return start, min(stop, start + most)
+            runs = (run for a, b in cursor.open(begin, end) for run in claimed.gaps(a, b))
+            for start, stop in runs:
+                return self._bridged(start, min(stop, start + most), most, runs)
         return None
+
+    def _bridged(
+        self, start: int, stop: int, most: int, runs: Iterator[tuple[int, int]]
+    ) -> tuple[int, int, list[tuple[int, int]]]:
+        """A range that goes on over what is settled, if that is no more than a batch at a time."""
+        gaps: list[tuple[int, int]] = []
+        left = most - (stop - start)
+        while left and (run := next(runs, None)) is not None and run[0] - stop <= self.settings.batch_records:
+            gaps.append((stop, run[0]))
+            stop = min(run[1], run[0] + left)
+            left -= stop - run[0]
+        return start, stop, gaps
 
     def put_loaded(self, key: int, payload: Payload | None) -> None:
         """Take what the keeper read of a row: what is not whole in it counts as corrupt."""
@@ -454,6 +488,11 @@ class Queue(Intake):
 
 def _nobody(start: int, stop: int) -> bool:  # noqa: ARG001 - stands in for what the engine puts there
     return False
+
+
+def _behind(gaps: Sequence[tuple[int, int]], at: int) -> int:
+    """The first offset from ``at`` on that is in no gap."""
+    return next((stop for start, stop in gaps if start <= at < stop), at)
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -132,9 +132,10 @@ class Target:
         if taken is None:
             return None
         self.breaker.begin()
-        self.settlement.claimed.add(taken.start, taken.stop)
+        for start, stop in taken.runs:
+            self.settlement.claimed.add(start, stop)
         if self.budget is not None:
-            self.budget.left -= taken.stop - taken.start
+            self.budget.left -= taken.records
         number = 1 + max(self._bisection.failures_alone(taken.start), self.breaker.failures)
         doubtful = self.settlement.is_doubtful(taken.start, taken.stop)
         attempt = Attempt(sink, taken, number, now, doubtful=doubtful)
@@ -143,7 +144,7 @@ class Target:
         if number > 1:
             self.cursor.retries += 1
         if self.rate is not None:
-            self.rate.spend(now, taken.stop - taken.start, taken.size)
+            self.rate.spend(now, taken.records, taken.size)
         return attempt
 
     def _take(self) -> Taken | None:
@@ -262,11 +263,12 @@ class Target:
         now = self._queue.clock.clock.now()
         self.flying.remove(attempt)
         taken = attempt.taken
-        self.settlement.claimed.remove(taken.start, taken.stop)
+        for start, stop in taken.runs:
+            self.settlement.claimed.remove(start, stop)
         if decoded is not None:
             self.settlement.put_aside(decoded, attempt)
         before = self.cursor.delivered
-        offsets = range(taken.start, taken.stop) if decoded is None else decoded.offsets
+        offsets = [at for run in taken.runs for at in range(*run)] if decoded is None else decoded.offsets
         answers = answer if isinstance(answer, list) else None
         if answers is not None:
             failure = self.settlement.settle_each(decoded, answers, attempt)
@@ -306,7 +308,8 @@ class Target:
             self._bisection.taken()
             self._is_there("healthy again")
             return
-        self.settlement.doubtful.add(attempt.taken.start, attempt.taken.stop)
+        for start, stop in attempt.taken.runs:
+            self.settlement.doubtful.add(start, stop)
         if isinstance(failure, (Reject, Split)):
             # Clear enough: the target is there, and something in the batch is wrong, or too much.
             self._is_there("reached again")

@@ -184,15 +184,17 @@ class QueueMachine(RuleBasedStateMachine):
         taken = self.queue.take(cursor, claimed, most, order, self.queue.following // 2)
         if taken is None:
             return
-        assert taken.stop - taken.start <= most
-        mine = self.accounts[name].open & set(range(taken.start, taken.stop))
+        assert taken.records == sum(stop - start for start, stop in taken.runs) <= most
+        mine = self.accounts[name].open & {at for run in taken.runs for at in range(*run)}
         assert mine
         found = self.read(taken)
         assert {at: found[at] for at in mine} == {at: self.sent[at] for at in mine}
         if order == "fifo":
             # The oldest that nobody works on comes first.
             assert taken.start == min(at for at in self.accounts[name].open if at not in claimed)
-        claimed.add(taken.start, taken.stop)
+        for start, stop in taken.runs:
+            assert not claimed.meets(start, stop)
+            claimed.add(start, stop)
         self.flying.setdefault(name, []).append(taken)
 
     def read(self, taken: Taken) -> dict[int, bytes]:
@@ -215,10 +217,11 @@ class QueueMachine(RuleBasedStateMachine):
         if not flying:
             return
         taken = flying.pop(which % len(flying))
-        self.claimed[name].remove(taken.start, taken.stop)
-        stop = max(taken.start, taken.stop - part % 3)
-        self.queue.settle(self.queue.cursors[name], taken.start, stop, how)
-        self.accounts[name].settle(taken.start, stop, how)
+        for start, end in taken.runs:
+            self.claimed[name].remove(start, end)
+            stop = max(start, end - part % 3)
+            self.queue.settle(self.queue.cursors[name], start, stop, how)
+            self.accounts[name].settle(start, stop, how)
 
     @rule(first=st.integers(0, 30), count=st.integers(1, 10))
     def drop(self, first: int, count: int) -> None:
@@ -338,8 +341,9 @@ class QueueMachine(RuleBasedStateMachine):
                     self.load()
                     continue
                 got |= {at: payload for at, payload in self.read(taken).items() if at in account.open}
-                account.settle(taken.start, taken.stop, DELIVERED)
-                self.queue.settle(cursor, taken.start, taken.stop, DELIVERED)
+                for start, stop in taken.runs:
+                    account.settle(start, stop, DELIVERED)
+                    self.queue.settle(cursor, start, stop, DELIVERED)
             assert all(self.sent[at] == payload for at, payload in got.items())
             assert list(got) == sorted(got)
             assert not account.open

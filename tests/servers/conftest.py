@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from tests.servers.destinations.destination import Destination
 from tests.servers.matrix import Row, table
 from tests.servers.provision import HOST, SERVERS, Cache, Instance, Link, UnavailableError
 from tests.servers.provision.elasticsearch import python_client_9
@@ -129,6 +130,21 @@ def own_server(servers: Servers) -> Iterator[Callable[..., Instance]]:
     yield start
     for instance in reversed(started):
         instance.remove()
+
+
+@pytest.fixture(scope="module")
+def at(servers: Servers) -> Iterator[Callable[[type[Destination]], Destination]]:
+    """A destination of each kind for this module, on servers of its own: ``at(MongoDB)``."""
+    made: dict[type[Destination], Destination] = {}
+
+    def get(kind: type[Destination]) -> Destination:
+        if kind not in made:
+            made[kind] = kind(lambda name, **options: or_skip(name, lambda: servers.new(name, **options)))
+        return made[kind]
+
+    yield get
+    for one in made.values():
+        one.close()
 
 
 # Links

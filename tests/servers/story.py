@@ -27,14 +27,16 @@ class Application:
 
     Args:
         exporter: to what it sends.
+        text: what the record with this number has beside it, where that matters.
 
     Attributes:
         sent: records that were accepted.
         longest: seconds of the longest ``send``.
     """
 
-    def __init__(self, exporter: Exporter) -> None:
+    def __init__(self, exporter: Exporter, text: Callable[[int], str] | None = None) -> None:
         self._exporter = exporter
+        self._text = text
         self._more = threading.Condition()
         self.sent = 0
         self.longest = 0.0
@@ -42,8 +44,9 @@ class Application:
     def send(self, count: int, size: int = 50) -> None:
         """Send at once."""
         for _ in range(count):
+            text = "x" * size if self._text is None else self._text(self.sent)
             began = time.monotonic()
-            self._exporter.send({"n": self.sent, "text": "x" * size})
+            self._exporter.send({"n": self.sent, "text": text})
             self.longest = max(self.longest, time.monotonic() - began)
             with self._more:
                 self.sent += 1

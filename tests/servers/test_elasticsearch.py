@@ -106,8 +106,8 @@ def small(servers: Servers) -> Iterator[Instance]:
 
 
 def test_a_record_is_created_and_its_item_comes_back(elasticsearch: Instance, index: str, story: Any) -> None:
-    # Given a server of version 8 or 9, and the client of version 8
-    it = story(elasticsearch.port, index)
+    # Given a server of version 8 or 9, and the client of version 8, with the time that a busy machine may take
+    it = story(elasticsearch.port, index, timeout=PATIENCE)
 
     # When records are sent
     receipts = [it.exporter.send({"n": n}) for n in range(3)]

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.servers.conftest import Servers, or_skip
+from tests.servers.conftest import or_skip
 from tests.servers.destinations import DESTINATIONS, Destination
 from tests.servers.faults import FAULTS, Fault
 from tests.servers.matrix import Row
-from tests.servers.provision import Instance, Link, UnavailableError
+from tests.servers.provision import Link, UnavailableError
 from tests.servers.provision.server import poll
 from tests.servers.story import Story
 
@@ -60,18 +60,10 @@ CELLS = [
 """In short, order is looked at on bad links, and the default concurrency with bad servers."""
 
 
-@pytest.fixture(scope="module")
-def destination(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Destination]:
-    """One of the destinations, on servers of its own."""
-    started: list[Instance] = []
-
-    def start(name: str, **options: Any) -> Instance:
-        started.append(or_skip(name, lambda: servers.new(name, **options)))
-        return started[-1]
-
-    made: Destination = request.param(start)
-    yield made
-    made.close()
+@pytest.fixture
+def destination(request: pytest.FixtureRequest, at: Callable[[type[Destination]], Destination]) -> Destination:
+    """One of the destinations."""
+    return at(request.param)
 
 
 @pytest.mark.parametrize(("destination", "name", "concurrency", "length"), CELLS, indirect=["destination"])

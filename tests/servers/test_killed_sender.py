@@ -5,17 +5,16 @@ from __future__ import annotations
 import itertools
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import programs
-from tests.servers.conftest import Servers, or_skip
 from tests.servers.destinations import Destination, Elasticsearch, MongoDB, PostgreSQL
 from tests.servers.matrix import Row
-from tests.servers.provision import Instance, Link
+from tests.servers.provision import Link
 from tests.servers.story import Verdict
 from tests.servers.watch import PATIENCE
 from tests.targets import balanced
@@ -26,18 +25,10 @@ LIFE = 1_000_000
 """The first record of each life of the sender has the number of the life times this."""
 
 
-@pytest.fixture(scope="module", params=[MongoDB, PostgreSQL, Elasticsearch], ids=lambda cls: cls.name)
-def destination(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Destination]:
-    """One of the destinations, on servers of its own."""
-    started: list[Instance] = []
-
-    def start(name: str, **options: Any) -> Instance:
-        started.append(or_skip(name, lambda: servers.new(name, **options)))
-        return started[-1]
-
-    made: Destination = request.param(start)
-    yield made
-    made.close()
+@pytest.fixture(params=[MongoDB, PostgreSQL, Elasticsearch], ids=lambda cls: cls.name)
+def destination(request: pytest.FixtureRequest, at: Callable[[type[Destination]], Destination]) -> Destination:
+    """One of the destinations."""
+    return at(request.param)
 
 
 def live(destination: Destination, options: dict[str, Any], life: int, records: int, burst: int) -> int:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.targets import PATIENCE, FakeClock, Target, numbers, until
+from resilient_exporters import Batch, Delivered, Outcome, Retry
+from tests.targets import PATIENCE, FakeClock, Target, balanced, numbers, until
 
 
 def takes(turn: threading.Semaphore) -> None:
@@ -164,3 +165,24 @@ def test_every_order_delivers_each_once_through_disk_and_restart(drain: str) -> 
 
     # Then
     assert sorted(record["n"] for record in later.taken) == list(range(1000))
+
+
+def test_what_was_refused_for_now_among_others_is_one_batch_again() -> None:
+    # Given a target that takes two of three records of the first batch, as a server with several shards may
+    exporter = Target(batch_records=90)
+
+    def answer(batch: Batch) -> list[Outcome]:
+        first = len(exporter.batches) == 1
+        return [Retry(0, "busy") if first and at % 3 == 0 else Delivered() for at in range(len(batch))]
+
+    exporter.answer = answer
+
+    # When 90 records are sent
+    exporter.send(numbers(90))
+    until(exporter, lambda stats: stats.pending == 0)
+
+    # Then the third that was left is tried again in one attempt
+    assert [len(batch) for batch in exporter.batches] == [90, 30]
+    assert exporter.batches[1] == numbers(90)[::3]
+    assert sorted(record["n"] for record in exporter.taken) == list(range(90))
+    balanced(exporter)

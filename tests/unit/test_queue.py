@@ -289,6 +289,32 @@ def test_orders_of_taking() -> None:
     assert spans("balanced", fresh=30) == [(30, 37), (37, 40), (0, 7), (7, 14), (14, 21), (21, 28), (28, 30)]
 
 
+def test_what_is_left_between_settled_records_is_one_batch() -> None:
+    # Given a target that has taken every other one of ten records, then ten, and then every third
+    queue = make_queue(batch_records=10)
+    cursor = queue.join("t")
+    fill(queue, 40)
+    queue.seal()
+    for start, stop in [
+        *((at, at + 1) for at in range(1, 10, 2)),
+        (10, 20),
+        *((at, at + 1) for at in range(22, 40, 3)),
+    ]:
+        queue.settle(cursor, start, stop, DELIVERED)
+
+    # When batches are taken, one of whose records somebody else works on
+    claimed = IntervalSet([(4, 5)])
+    found: list[list[int]] = []
+    while (taken := queue.take(cursor, claimed, 7, "fifo", 0)) is not None:
+        assert taken.records == sum(stop - start for start, stop in taken.runs)
+        for run in taken.runs:
+            claimed.add(*run)
+        found.append([at for run in taken.runs for at in range(*run)])
+
+    # Then they have what is left, in order, and over no more than a batch of settled ones at a time
+    assert found == [[0, 2, 6, 8], [20, 21, 23, 24, 26, 27, 29], [30, 32, 33, 35, 36, 38, 39]]
+
+
 def test_a_batch_is_bounded_by_bytes() -> None:
     queue = make_queue(batch_bytes=1000)
     queue.join("t")

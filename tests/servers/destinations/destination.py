@@ -5,13 +5,13 @@ What can go wrong is a method that takes True (it begins) or False (it ends).
 
 from __future__ import annotations
 
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import resilient_exporters
 from resilient_exporters import Exporter
-from tests.servers.conftest import unique
 from tests.servers.provision import Instance, Link
 from tests.servers.small_disk import SmallDisk
 
@@ -67,7 +67,7 @@ class Destination(ABC):
     def open(self, link: Link) -> None:
         """A test begins: an empty place, reached by this link."""
         self.link = link
-        self.place = unique("t")
+        self.place = f"t_{uuid.uuid4().hex[:12]}"
         self.fresh(self.place)
 
     def exporter(self, **options: Any) -> Exporter:

@@ -68,6 +68,11 @@ class Elasticsearch(Destination):
         with self._client() as client:
             client.indices.put_settings(index=self.place, settings=settings)
 
+    def map_as_keyword(self, field: str) -> None:
+        """Let it refuse texts of more than 32,766 bytes in this field."""
+        with self._client() as client:
+            client.indices.put_mapping(index=self.place, properties={field: {"type": "keyword"}})
+
     def wrong_password(self, wrong: bool) -> None:
         self._gate.stop()
         self._gate.start(password="another" if wrong else PASSWORD)
@@ -92,14 +97,17 @@ class Elasticsearch(Destination):
 
 
 class BusyElasticsearch(Elasticsearch):
-    """One writer, one place in its queue, 200 kB for all that is being indexed: others keep it busy."""
+    """One writer, two places in its queue, 200 kB for all that is being indexed: others keep it busy.
+
+    Two places are what one request to two shards takes.
+    """
 
     name = "busy elasticsearch"
     in_order = False  # it has several shards
     only = frozenset({"overload", "overload_of_memory"})
     settings: ClassVar[dict[str, str]] = {
         "thread_pool.write.size": "1",
-        "thread_pool.write.queue_size": "1",
+        "thread_pool.write.queue_size": "2",
         "indexing_pressure.memory.limit": "200kb",
     }
 
