@@ -112,7 +112,7 @@ def reason(status: int, error: object) -> str:
     if isinstance(error, Mapping) and "error" in error:
         error = error["error"]
     if not isinstance(error, Mapping) or not error:
-        text = re.sub(r"<[^>]*>", " ", str(error or ""))
+        text = re.sub(r"<[^>]*>", " ", str(error or "")[: 10 * _MOST])
         return f"{status}: {' '.join(text.split())}"[:_MOST].rstrip(": ")
     said: list[str] = []
     each: object = error
@@ -145,9 +145,9 @@ def _until(moment: datetime) -> float:
 
 
 def _find(table: tuple[Row, ...], status: int, error: object) -> tuple[Verdict, str]:
-    kind, text = "", str(error or "")
+    kind, text = "", _start(error)
     if isinstance(error, Mapping):
-        kind, text = str(error.get("type") or ""), str(error.get("reason") or "")
+        kind, text = str(error.get("type") or ""), _start(error.get("reason"))
     for row in table:
         if (
             (status in row.statuses or status // 100 in row.statuses)
@@ -158,13 +158,18 @@ def _find(table: tuple[Row, ...], status: int, error: object) -> tuple[Verdict, 
     return "unclear", ""
 
 
-_PRESSURE: Final = re.compile(r"(\w+)_operation_bytes=(\d+), max_\w+_bytes=(\d+)")
+_PRESSURE: Final = re.compile(r"_operation_bytes=(\d+), max_[a-z_]{1,40}_bytes=(\d+)")
 
 
 def _never_fits(error: Mapping[str, Any]) -> bool:
     """Whether an operation is larger than all the memory for indexing: then waiting does not help."""
-    found = _PRESSURE.search(str(error.get("reason") or ""))
-    return found is not None and int(found[2]) > int(found[3])
+    found = _PRESSURE.search(_start(error.get("reason")))
+    return found is not None and int(found[1]) > int(found[2])
+
+
+def _start(text: object) -> str:
+    """The start of what a server says. It may quote a whole document, and an expression must not take long over that."""
+    return str(text or "")[:_MOST]
 
 
 def _breaks(error: Mapping[str, Any], size: int) -> bool:

@@ -32,6 +32,7 @@ class Application:
     Attributes:
         sent: records that were accepted.
         longest: seconds of the longest ``send``.
+        stalled: seconds for which a thread that does nothing got no turn, at the most: the machine is to blame.
     """
 
     def __init__(self, exporter: Exporter, text: Callable[[int], str] | None = None) -> None:
@@ -40,6 +41,7 @@ class Application:
         self._more = threading.Condition()
         self.sent = 0
         self.longest = 0.0
+        self.stalled = 0.0
 
     def send(self, count: int, size: int = 50) -> None:
         """Send at once."""
@@ -56,13 +58,14 @@ class Application:
     def sending(self, rate: float) -> Iterator[None]:
         """Send so many a second, from a thread, until the block ends."""
         over = threading.Event()
-        with ThreadPoolExecutor(1) as thread:
-            sender = thread.submit(self._send_on, rate, over)
+        with ThreadPoolExecutor(2) as threads:
+            running = [threads.submit(self._send_on, rate, over), threads.submit(self._look_on, over)]
             try:
                 yield
             finally:
                 over.set()
-                sender.result()
+                for one in running:
+                    one.result()
 
     def wait_for(self, more: int) -> None:
         """Wait until so many more were sent."""
@@ -77,6 +80,13 @@ class Application:
             self.send(due)
             done += due
 
+    def _look_on(self, over: threading.Event) -> None:
+        began = time.monotonic()
+        while not over.wait(_TICK):
+            now = time.monotonic()
+            self.stalled = max(self.stalled, now - began - _TICK)
+            began = now
+
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
@@ -90,6 +100,7 @@ class Verdict:
         disordered: those that stand behind a later one.
         longest_send: seconds of the longest ``send``.
         recovery: seconds from the end of a fault until all that was accepted before had arrived, the longest time.
+        stalled: seconds for which the machine let the test stand still, at the most.
     """
 
     accepted: int
@@ -99,6 +110,7 @@ class Verdict:
     disordered: int
     longest_send: float = 0.0
     recovery: float = 0.0
+    stalled: float = 0.0
 
     @classmethod
     def of(cls, sent: Iterable[int], there: Sequence[int], **times: float) -> Verdict:
@@ -117,7 +129,7 @@ class Verdict:
         """Laws 1, 6 and 8, and 3 where order is promised."""
         assert (self.lost, self.doubled, self.strange) == (0, 0, 0), self
         assert not (in_order and self.disordered), self
-        assert self.longest_send < SLOW_SEND, self
+        assert self.longest_send < SLOW_SEND + 2 * self.stalled, self
 
 
 class Story:
@@ -177,7 +189,11 @@ class Story:
             self.sent, self.sent, 0, {}, 0,
         )  # fmt: skip
         return Verdict.of(
-            range(self.sent), self.numbers(), longest_send=self.application.longest, recovery=self._recovery
+            range(self.sent),
+            self.numbers(),
+            longest_send=self.application.longest,
+            recovery=self._recovery,
+            stalled=self.application.stalled,
         )
 
     def all_arrive_once(self, *, in_order: bool = False) -> Verdict:

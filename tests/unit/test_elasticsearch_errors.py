@@ -111,3 +111,17 @@ def test_retry_after_is_seconds_or_a_date() -> None:
     assert retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
     for nonsense in ({}, {"retry-after": ""}, {"retry-after": "soon"}, {"retry-after": "-3"}):
         assert retry_after(nonsense) is None
+
+
+@pytest.mark.parametrize("word", ["x", "<", "maximum ", "Content-Type header ", "coordinating_operation_bytes=9"])
+def test_an_answer_that_quotes_a_large_document_costs_no_time(word: str) -> None:
+    # Given what a server says that repeats 5 MB of the document: an expression that looks again from each letter on
+    # would take hours, and hold up the whole program
+    said = word * (5_000_000 // len(word))
+    error = {"type": "document_parsing_exception", "reason": said}
+
+    # Then it is understood all the same
+    assert judge_item(400, error)[0] == "reject"
+    assert judge_answer(413, {"error": error}, 1000)[0] == "split"
+    assert len(reason(400, error)) <= 1000
+    assert len(reason(502, said)) <= 1000
