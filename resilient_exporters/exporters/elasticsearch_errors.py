@@ -168,7 +168,7 @@ def _never_fits(error: Mapping[str, Any]) -> bool:
 
 
 def _start(text: object) -> str:
-    """The start of what a server says. It may quote a whole document, and an expression must not take long over that."""
+    """The start of what a server says. It may quote a whole document, and no expression may take long over that."""
     return str(text or "")[:_MOST]
 
 
