@@ -117,7 +117,7 @@ def reason(status: int, error: object) -> str:
     said: list[str] = []
     each: object = error
     while isinstance(each, Mapping) and len(said) < 4:
-        words = f"{each.get('type')}: {each.get('reason')}"
+        words = f"{each.get('type')}: {each.get('reason')}"[: _MOST // 3]  # a quoted document leaves room for the cause
         if not any(words in before for before in said):
             said.append(words)
         each = each.get("caused_by")
