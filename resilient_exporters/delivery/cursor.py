@@ -123,10 +123,22 @@ class Cursor:
             ranges.add(start, stop)
         self.joined, self.floor, self.ranges = kept.joined, kept.floor, ranges
         self._raise_floor()
+        self.vague = kept.vague
+        self._add(kept)
+
+    def follow(self, kept: Cursor, following: int) -> None:
+        """Go on behind a history that was found late and reaches to ``following``; what is open here is queued anew."""
+        if kept.left is not None:
+            left, kept.left = kept.left, None
+            kept.settle(left, following, EXCLUDED)
+        self.excluded = kept.excluded - self.delivered - self.dead - sum(self.dropped.values())
+        self.joined, self.floor, self.ranges, self.vague = kept.joined, kept.floor, kept.ranges, kept.vague
+        self._add(kept)
+
+    def _add(self, kept: Cursor) -> None:
         self.delivered += kept.delivered
         self.dead += kept.dead
         self.retries += kept.retries
-        self.vague = kept.vague
         for reason, number in kept.dropped.items():
             self.dropped[reason] = self.dropped.get(reason, 0) + number
         self.dirty = True

@@ -11,7 +11,7 @@ import msgspec
 
 from resilient_exporters.delivery.block import Block
 from resilient_exporters.delivery.clock import QueueClock
-from resilient_exporters.delivery.cursor import Cursor
+from resilient_exporters.delivery.cursor import EXCLUDED, Cursor
 from resilient_exporters.delivery.frame import ELSEWHERE, HEAD_SIZE, Frame, scan
 from resilient_exporters.delivery.intake import RingState
 from resilient_exporters.delivery.interval import IntervalSet
@@ -136,12 +136,7 @@ def attach(queue: Queue, keys: array[int], kept: QueueState | None, *, late: boo
         cursors = [] if kept is None else [cursor for cursor in map(_restore, kept.cursors) if cursor is not None]
         end = max([end, *(cursor.reach for cursor in cursors)])
         if late and queue.ring.fresh:
-            for cursor in cursors:
-                present = queue.cursors.setdefault(cursor.identity, cursor)
-                if present is not cursor:
-                    present.merge(cursor, end)
-                elif cursor.left is None:
-                    cursor.left = end  # its target was not there when this process started
+            _precede(queue, cursors, end)
         elif queue.ring.fresh or queue.following < end or _is_foreign(queue, kept):
             waiting = _emptied(queue)
             if kept is not None:
@@ -166,6 +161,52 @@ def attach(queue: Queue, keys: array[int], kept: QueueState | None, *, late: boo
         queue.stock.blocks[:] = [part for block in queue.stock.blocks for part in _beside(queue, block, held)]
         queue.stock.index.extend(keys)
         queue.unread = IntervalSet()
+
+
+def _precede(queue: Queue, cursors: list[Cursor], end: int) -> None:
+    """What is on disk is older than all that was accepted since this start."""
+    if min((one.joined for one in queue.cursors.values()), default=end) < end:
+        _follow(queue, cursors, end)
+        return
+    for cursor in cursors:
+        present = queue.cursors.setdefault(cursor.identity, cursor)
+        if present is not cursor:
+            present.merge(cursor, end)
+        elif cursor.left is None:
+            cursor.left = end  # its target was not there when this process started
+
+
+def _follow(queue: Queue, cursors: list[Cursor], end: int) -> None:
+    """A blind start that is not the first one got offsets below those of an earlier one: its records get new ones.
+
+    Those under way are delivered again, under new ids.
+    """
+    queue.seal()
+    log.warning("another start without the disk was before this one: what waits is queued again, under new ids")
+    waiting: list[tuple[int, bytes, list[Cursor]]] = []
+    with memoryview(queue.ring.memory) as view:
+        for block in queue.stock.blocks:
+            for item in scan(view, block.start, block.stop, block.first):
+                done = [one for one in queue.cursors.values() if one.settled(item.offset, item.offset + 1)]
+                if len(done) < len(queue.cursors):
+                    waiting.append((item.flags, bytes(view[item.start : item.stop]), done))
+    kept = {cursor.identity: cursor for cursor in cursors}
+    for identity, present in queue.cursors.items():
+        present.follow(kept.pop(identity, Cursor(identity, end)), end)
+    for cursor in kept.values():
+        cursor.left = end if cursor.left is None else cursor.left  # its target was not there when this process started
+        queue.cursors[cursor.identity] = cursor
+    queue.stock.blocks.clear()
+    queue.ring.start_over()
+    queue.start_at(queue.ring.base, end)
+    queue.keep_ring()
+    for cursor in queue.cursors.values():
+        queue.give_slot(cursor)
+    for flags, payload, done in waiting:
+        offset = queue.append_again(payload, flags)
+        for cursor in done:
+            cursor.settle(offset, offset + 1, EXCLUDED)
+            queue.keep_cursor(cursor)
 
 
 def _take_in(queue: Queue, cursor: Cursor, saved: int) -> None:

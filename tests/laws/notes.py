@@ -37,14 +37,14 @@ class Book:
         suspicious: it has failed without a clear reason: a record may be passed over.
     """
 
-    def __init__(self, *, present: bool = True) -> None:
+    def __init__(self) -> None:
         self.accepted = 0
         self.delivered = 0
         self.dropped: Counter[str] = Counter()
         self.open: dict[int, int] = {}
         self.refused: set[int] = set()
         self.letters: set[int] = set()
-        self.present = present
+        self.present = True
         self.suspicious = False
 
     def take(self, place: int, record: int) -> None:
@@ -190,6 +190,8 @@ class Notes:
         book = self.books[target.name]
         start, stop = attempt.taken.start, attempt.taken.stop
         self.taken[attempt] = {record for place, record in book.open.items() if start <= place < stop}
+        if self.engine.keeper._blind:
+            return  # what is on disk is out of reach
         if target.concurrency.level == 1 and not target.concurrency._auto and target._settings.drain == "fifo":
             earlier = [record for place, record in book.open.items() if place < start and record not in book.refused]
             if len(earlier) > (1 if book.suspicious else 0):

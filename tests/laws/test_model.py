@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from resilient_exporters import EncodingError
+from resilient_exporters import EncodingError, TransformError
 from tests.laws.sites import MOODS, TIMEOUT, VALUES
 from tests.laws.stage import Killed
 from tests.laws.world import DISKS, World
@@ -24,6 +24,13 @@ from tests.laws.world import DISKS, World
 NAMES = ("a", "b", "c")
 names = st.sampled_from(NAMES)
 crashes = st.one_of(st.none(), st.none(), st.none(), st.integers(1, 60))
+
+
+def picky(data: Any) -> Any:
+    """A transform that does not take everything."""
+    if data["n"] < 0:
+        raise ValueError("what is this?")
+    return data
 
 
 class Model(RuleBasedStateMachine):
@@ -41,6 +48,9 @@ class Model(RuleBasedStateMachine):
             "max_dead": draw(st.sampled_from([10_000, 10_000, 2, 0]), "max_dead"),
             "linger": draw(st.sampled_from([0, 0, 0.5]), "linger"),
             "drain": draw(st.sampled_from(["fifo", "fifo", "newest_first", "balanced"]), "drain"),
+            "save_unsent_data": draw(st.sampled_from([True, True, True, False]), "save_unsent_data"),
+            "manual_reexport": draw(st.sampled_from([False, False, False, True]), "manual_reexport"),
+            "transform": draw(st.sampled_from([None, picky]), "transform"),
             "on_full": policy,
             "full_timeout": 2.0,
         }
@@ -88,11 +98,24 @@ class Model(RuleBasedStateMachine):
     def send_what_cannot_be_kept(self) -> None:
         before = self.world.exporter.stats()
         try:
-            self.world.exporter.send([{"n": -1}, {"n": object()}])
+            self.world.exporter.send([{"n": 1}, {"n": 1, "what": object()}])
         except EncodingError:
             assert self.world.exporter.stats().accepted == before.accepted
         else:
             raise AssertionError("an object was accepted")
+
+    @rule()
+    def send_what_the_transform_does_not_take(self) -> None:
+        if self.world.options["transform"] is None:
+            return
+        before = self.world.exporter.stats()
+        with pytest.raises(TransformError):
+            self.world.exporter.send([{"n": 1}, {"n": -1}])
+        assert self.world.exporter.stats().accepted == before.accepted
+
+    @rule(name=names)
+    def a_target_joins(self, name: str) -> None:
+        self.world.join(name)
 
     @rule(timeout=st.sampled_from([0.0, 1.0, 25.0]), most=st.sampled_from([None, None, 3]), crash=crashes)
     def flush(self, timeout: float, most: int | None, crash: int | None) -> None:
@@ -122,7 +145,8 @@ class Model(RuleBasedStateMachine):
 
     @rule(present=st.sets(names, min_size=1))
     def cut_the_power(self, present: set[str]) -> None:
-        self.world.disk = "ok"
+        if self.world.disk == "failing":
+            self.world.disk = "ok"  # see test_model_findings
         self.world.end(power=True)
         self.world.start_again(present)
 

@@ -75,11 +75,11 @@ class World(Notes):
     def start(self, present: Iterable[str]) -> None:
         """A process starts, with these targets."""
         self.present = list(present)
-        for name in {*self.books, *self.present}:
+        for name in [*self.present, *(one for one in self.books if one not in self.present)]:
             book = self.books.setdefault(name, Book())
-            if not book.present and not book.open and not book.letters:
-                book = self.books[name] = Book()  # it had left, and nothing was kept of it
             book.present = name in self.present
+            if not book.present and not book.open and not book.letters:
+                del self.books[name]  # it is gone, and nothing waits for it: it is forgotten
         options = {**self.options, "clock": self.clock, "directory": self.directory}
         if self.alone:
             del options["clock"]
@@ -216,8 +216,19 @@ class World(Notes):
         for _ in range(4):
             self.stage.advance(400.0)
             self.judge()
+            if self.options.get("manual_reexport"):
+                self.flush(None)
         for name in self.present:
             assert not self.books[name].open, f"{name} waits for {self.books[name].open}"
+
+    def join(self, name: str) -> None:
+        """One more target, at once."""
+        if self.alone or name in self.present:
+            return
+        self.books.setdefault(name, Book()).present = True
+        self.present.append(name)
+        assert isinstance(self.exporter, ExporterPool)
+        self.exporter.add_exporter(Scripted(self, self.sites[name], **self.member_options.get(name, {})))
 
     def replay(self, which: int) -> None:
         """Replay one dead letter, or all."""
@@ -401,10 +412,14 @@ class World(Notes):
                     self.may_miss.add(record)
         for name in [one for one in self.books if one not in queue.cursors]:
             assert not set(self.books[name].open.values()) - self.may_miss, f"{name}: the cursor is gone"
-            self.books[name] = Book(present=name in self.present)
+            if name in self.present:
+                self.books[name] = Book()
+            else:
+                del self.books[name]
         self.at = {place: record for place, record in self.at.items() if place < queue.following}
         for name, cursor in queue.cursors.items():
-            book = self.books[name]
+            book = self.books.setdefault(name, Book())  # the disk may know one that was forgotten since
+            book.present = name in self.present
             there = _open_places(cursor, queue.following)
             gone = {record for place, record in book.open.items() if place not in there}
             assert not gone - self.may_miss, f"{name}: {gone - self.may_miss} are gone"

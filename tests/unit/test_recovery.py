@@ -279,6 +279,37 @@ def test_blind_with_memory_that_survived(path: Path) -> None:
     assert disk.all_of(again, "t") == sent
 
 
+def test_a_second_blind_start_below_the_first_loses_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a backlog on disk, and two reboots after which the disk came late; the second began at lower offsets
+    bases = iter([1 << 37, 1 << 36])
+    monkeypatch.setattr("secrets.randbits", lambda _: next(bases))
+    queue, disk = make_queue(path), Disk()
+    queue.join("t")
+    wanted = list(fill(queue, 3).values())
+    disk.save(queue)
+    for _ in range(2):
+        path.unlink()
+        queue = Queue(Settings.check(max_memory=SMALL), Ring(path, SMALL, Path("/queue")), StillClock())
+        take_over(queue)
+        begin_blind(queue)
+        queue.settle_in()
+        cursor = queue.join("t")
+        new = fill(queue, 4)
+        queue.settle(cursor, min(new), min(new) + 1, DELIVERED)
+        wanted += list(new.values())[1:]
+        # When
+        attach(queue, array("q", sorted(disk.rows)), decode_state(disk.state), late=True)
+        disk.save(queue)
+
+    # Then: nothing is lost, nothing overtakes, and all is counted
+    cursor = queue.cursors["t"]
+    assert (cursor.accepted(queue.following), cursor.delivered, cursor.pending(queue.following)) == (11, 2, 9)
+    assert list(disk.all_of(queue, "t").values()) == wanted
+    # also after a kill
+    again = disk.opened(path)
+    assert again.cursors["t"].accepted(again.following) == 11
+
+
 def test_memory_older_than_the_disk(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     # Given a ring with a backlog, which then was out of reach while the program ran on with the disk alone
     queue, disk = make_queue(path), Disk()
