@@ -47,7 +47,7 @@ bench-servers: $(VENV)/.ready-bench servers
 bench-smoke: $(VENV)/.ready-bench
 	@$(BIN)/python -m benchmarks --smoke
 
-soak: $(VENV)/.ready-test servers
+soak: $(VENV)/.ready-soak servers
 	@$(BIN)/python -m pytest --quiet -m soak --timeout=0 $(WHAT)
 
 lint: $(VENV)/.ready-lint
@@ -69,10 +69,12 @@ clean:
 
 EXTRAS_demo := [cli,sql]
 EXTRAS_test := [all]
+EXTRAS_soak := [all]
 EXTRAS_lint := [all]
 EXTRAS_bench := [all]
 EXTRAS_docs := [all]
 GROUPS_test := --group test
+GROUPS_soak := --group test --group soak
 GROUPS_lint := --group lint --group test
 GROUPS_docs := --group docs
 GROUPS_bench := --group bench --group test

@@ -12,7 +12,8 @@ from resilient_exporters.delivery.spool import STATE, Spool, SpoolUnavailable, k
 
 __all__ = ["Archive"]
 
-_TIDY = 1.0  # seconds between two writes that only move cursors and delete rows
+_ANY = 1 << 60  # bytes by which the files may grow, as far as others on the disk are concerned
+_TIDY, _TIDY_MOST = 1.0, 300.0  # seconds between two writes that only move cursors and delete rows
 _SHRINK_ABOVE = 1 << 20
 _QUARANTINED = 100
 
@@ -118,13 +119,17 @@ class Archive:
         self._write(rows, deletes)
         return True
 
-    def tidy(self, now: float, *, ending: bool, saving: bool) -> float | None:
+    def tidy(self, now: float, *, ending: bool, saving: bool, full: bool = False) -> float | None:
         """Delete superfluous rows and note the cursors, at most once in a while; nothing where nothing is on disk.
+
+        A while is a second, or ``loss_window`` where that is more (at most 5 minutes): who accepts that a power cut
+        takes so much spares the card, and what a cut takes of these notes is delivered again.
 
         Args:
             now: the time.
             ending: do not put it off.
             saving: there is something to save, so space is not given back yet.
+            full: the disk needs the room.
 
         Returns:
             After how many seconds to look again, or None.
@@ -134,7 +139,8 @@ class Archive:
             rows_left = bool(self._queue.stock.index) or any(b.key is not None for b in self._queue.stock.blocks)
             dirty = rows_left and any(cursor.dirty for cursor in self._queue.cursors.values())
         if freed or dirty:
-            wait = self._tidied + _TIDY - now
+            pause = _TIDY if full else max(_TIDY, min(self._queue.settings.loss_window or 0.0, _TIDY_MOST))
+            wait = self._tidied + pause - now
             if wait > 0 and not ending:
                 return wait
             self._spool.open()
@@ -147,6 +153,11 @@ class Archive:
 
     def fits(self, size: int) -> bool:
         """Whether so many bytes more keep the bounds on the disk."""
+        if self._spool.fits([size], self._guard.growth()):
+            return True
+        if not self._queue.stock.freed:
+            return False
+        self._write({}, [])
         return self._spool.fits([size], self._guard.growth())
 
     def _make_room(self, sizes: list[int]) -> bool:
@@ -155,6 +166,8 @@ class Archive:
             if self._queue.stock.freed:
                 self._write({}, [])
                 continue
+            if not self._queue.half_full() and self._spool.fits(sizes, _ANY):
+                return False  # others fill the disk: that may pass, and memory has room until then
             if self._queue.settings.on_full != "drop_oldest" or not self._queue.drop_oldest_row():
                 return False
         return True

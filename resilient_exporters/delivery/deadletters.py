@@ -127,7 +127,7 @@ class DeadLetters:
         if not new:
             return new
         key = min(self._keys[-1] if self._keys else LETTERS + 1, LETTERS + 1) - 1
-        size = sum(len(letter.payload) for letter in new)
+        size = len(_encode(new))
         if size > self._spool.transaction_bytes and len(new) > 1:
             self.add(new[: len(new) // 2])
             self.add(new[len(new) // 2 :])

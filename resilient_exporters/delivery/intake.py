@@ -371,7 +371,7 @@ class Intake(ABC):
             self.keep_ring()
             self._free(first, following)
             self._bound()
-            if self._pressing():
+            if self.half_full():
                 self.save_soon()
 
     def ages_apart(self, block: Block) -> bool:
@@ -379,7 +379,7 @@ class Intake(ABC):
         most = self.settings.max_age
         return most is not None and self.clock.now() - block.born > most / 20
 
-    def _pressing(self) -> bool:
+    def half_full(self) -> bool:
         """Whether half of the ring is full of what is not on disk."""
         unsaved = self.stock.unsaved()
         if unsaved is None:

@@ -337,7 +337,7 @@ class Keeper:
         assert self._retry_at is not None  # noqa: S101 - the caller has looked
         self.archive.load()
         freed = bool(self.queue.stock.freed)
-        again = self.archive.tidy(now, ending=self._stopping, saving=self._save)
+        again = self.archive.tidy(now, ending=self._stopping, saving=self._save, full=True)
         if freed and not self.queue.stock.freed:
             self._retry_at, self._save = None, True  # there is room again, perhaps
             return 0.0

@@ -185,12 +185,14 @@ class Spool:
 
     def write(self, puts: Mapping[int, bytes], deletes: Iterable[int] = ()) -> None:
         """Store and remove rows in one synced transaction: all of it, or nothing."""
-        with translated(), self._cache.transact():
-            for key in deletes:
-                self._cache.delete(key)
-            for key, value in puts.items():
-                self._cache.set(key, value)
-        self._footprint = footprint(self.directory)
+        try:
+            with translated(), self._cache.transact():
+                for key in deletes:
+                    self._cache.delete(key)
+                for key, value in puts.items():
+                    self._cache.set(key, value)
+        finally:
+            self._footprint = footprint(self.directory)  # a failed one cuts its log, too
 
     def quarantine(self, name: str, row: bytes) -> None:
         """Keep the bytes of a damaged row beside the database, for whoever wants to look."""
