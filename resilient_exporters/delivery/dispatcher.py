@@ -21,6 +21,7 @@ __all__ = ["Dispatcher"]
 log = logging.getLogger("resilient_exporters")
 
 _LINK_EVERY = 2.0
+_THREADS_EVERY = 1.0  # while the system has no more threads for us
 _SLOWEST_LOOK = 60.0
 
 
@@ -123,6 +124,8 @@ class Dispatcher:
             # Whoever sends next rings only if nothing else would make us look in time.
             queue.alert = save == math.inf or any(target.ready(now) for target in self._targets)
         wake = min(wake, self._watch_link(now, wake))
+        if self._workers.catch_up():
+            wake = min(wake, now + _THREADS_EVERY)
         if expired:
             self.progress()
         return None if wake == math.inf else max(0.0, wake - now)

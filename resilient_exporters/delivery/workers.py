@@ -32,6 +32,7 @@ class Workers:
         self._idle = 0
         self._started = 0
         self._open = True
+        self._short = False
 
     def submit(self, job: Callable[[], None]) -> None:
         """Run a job soon. It must not raise."""
@@ -44,14 +45,24 @@ class Workers:
                 self._start()
             self._jobs.put(job)
 
+    def catch_up(self) -> bool:
+        """Start threads for jobs that wait because the system had none. Returns whether some still wait."""
+        with self._lock:
+            for _ in range(-self._idle):
+                self._start()
+            return self._idle < 0 and self._open
+
     def _start(self) -> None:
         thread = threading.Thread(target=self._work, name=f"{self._name}-{self._started + 1}", daemon=True)
         try:
             thread.start()
         except RuntimeError as error:
             # The system has no more threads for us: the job waits for one that is busy, or for the next try.
-            log.warning("no further delivery thread: %s", error)
+            if not self._short:
+                self._short = True
+                log.warning("no further delivery thread: %s", error)
             return
+        self._short = False
         self._started += 1
         self._idle += 1
 

@@ -8,6 +8,7 @@ from queue import SimpleQueue
 import pytest
 
 from resilient_exporters.delivery.workers import Workers
+from resilient_exporters.testing import FakeClock, RecordingExporter, eventually
 from tests.targets import PATIENCE
 
 
@@ -129,3 +130,29 @@ def test_a_system_without_more_threads(
     for number in range(10):
         workers.submit(lambda number=number: done.put(number))  # type: ignore[misc]
         assert done.get(timeout=PATIENCE) == number
+
+
+def test_a_system_that_has_no_thread_at_first_gets_its_deliveries_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given a system that gives no thread for the first delivery
+    real = threading.Thread.start
+
+    def refuse(self: threading.Thread) -> None:
+        if "-worker" in self.name:
+            raise RuntimeError("can't start new thread")
+        real(self)
+
+    clock = FakeClock()
+    exporter = RecordingExporter(clock=clock)
+    with monkeypatch.context() as limited:
+        limited.setattr(threading.Thread, "start", refuse)
+        exporter.send({"n": 1})
+        eventually(lambda: "no further delivery thread" in caplog.text, PATIENCE)
+
+    # When it has one again, though nobody sends
+    clock.advance(1)
+
+    # Then
+    assert exporter.wait_for(1) == [{"n": 1}]
+    exporter.close()
