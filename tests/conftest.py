@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,11 +14,16 @@ from hypothesis import HealthCheck, settings
 from resilient_exporters import ClosedError
 from resilient_exporters.delivery import engine
 from resilient_exporters.delivery.ring import ring_path
+from tests.programs import end_all
 from tests.targets import PATIENCE
 
 # How long an example takes says something about the machine, and nothing about the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+# A shell starts what goes on in the background with Ctrl-C ignored, and so would be every program of a test.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +43,13 @@ def own_queues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
             ring.unlink(missing_ok=True)
             for aside in ring.parent.glob(f"{ring.stem}.*.damaged"):
                 aside.unlink()
+
+
+@pytest.fixture(autouse=True)
+def no_program_left() -> Iterator[None]:
+    """What a test that failed left running is ended."""
+    yield
+    end_all()
 
 
 @pytest.fixture(autouse=True)

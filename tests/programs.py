@@ -11,7 +11,7 @@ from pathlib import Path
 
 import resilient_exporters
 
-__all__ = ["PATIENCE", "environment", "run", "start"]
+__all__ = ["PATIENCE", "end_all", "environment", "run", "start"]
 
 PATIENCE = 120.0
 """Seconds after which a program has not done what it should."""
@@ -27,7 +27,7 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 def start(program: str | Path, *arguments: object) -> subprocess.Popen[str]:
     """Start a program: a file, or the text of one. Its stdin and stdout are pipes."""
     what = [str(program)] if isinstance(program, Path) else ["-c", textwrap.dedent(program)]
-    return subprocess.Popen(
+    child = subprocess.Popen(
         [sys.executable, "-W", "error", *what, *map(str, arguments)],
         env=environment(),
         stdin=subprocess.PIPE,
@@ -35,6 +35,20 @@ def start(program: str | Path, *arguments: object) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+    _started.append(child)
+    return child
+
+
+_started: list[subprocess.Popen[str]] = []
+
+
+def end_all() -> None:
+    """Kill what a test that failed left running, and close the pipes."""
+    while _started:
+        program = _started.pop()
+        if program.poll() is None:
+            program.kill()
+            program.communicate()
 
 
 def run(program: str | Path, *arguments: object, code: int = 0) -> str:
