@@ -34,7 +34,8 @@ class Burials:
         self._listener = listener
         self.robbed = False
         self._waiting: list[tuple[list[Letter], Callable[[], list[int]]]] = []
-        self._again: set[Letter] | None = None  # those of the next that were there before; None: not looked at yet
+        self._looked = 0  # how many of them were looked up
+        self._again: set[Letter] = set()  # the letters in those that were there before
         self.letters = DeadLetters(spool, queue.settings.max_dead, self._overflowed, fits)
 
     def add(self, letters: list[Letter], kept: Callable[[], list[int]]) -> None:
@@ -49,25 +50,37 @@ class Burials:
         """
         done = bool(self._waiting)
         while self._waiting:
-            letters, kept = self._waiting[0]
-            if self._again is None:
-                self._again = {letter for letter in letters if letter in self.letters}
+            # All at once: a sync for each would keep what waits to be saved waiting.
+            handed = list(self._waiting)
+            for letters, _ in handed[self._looked :]:
+                self._again.update(letter for letter in letters if letter in self.letters)
+            self._looked = len(handed)
             keep = self._queue.settings.max_dead > 0
             if keep:
-                self.letters.add(letters)
-            del self._waiting[0]
-            again, self._again = self._again, None
-            with self._queue.lock:
-                superfluous = set(kept())
-                for target in {letter.target for letter in again}:
-                    self._count_once(target)
-                if not keep:
-                    self._overflowed([one for at, one in enumerate(letters) if at not in superfluous])
-                    superfluous.clear()
-            for at in superfluous:
-                if letters[at] not in again:
-                    self.letters.remove_one(letters[at])
+                self.letters.add([letter for letters, _ in handed for letter in letters])
+            del self._waiting[: len(handed)]
+            again, self._again, self._looked = self._again, set(), 0
+            superfluous = self._settle(handed, again, keep=keep)
+            for letter in superfluous:
+                if letter not in again:
+                    self.letters.remove_one(letter)
         return done
+
+    def _settle(
+        self, handed: list[tuple[list[Letter], Callable[[], list[int]]]], again: set[Letter], *, keep: bool
+    ) -> list[Letter]:
+        """They are kept: settle their records. Returns the letters whose records were settled otherwise meanwhile."""
+        found: list[Letter] = []
+        with self._queue.lock:
+            for letters, kept in handed:
+                superfluous = set(kept())
+                if keep:
+                    found.extend(letters[at] for at in superfluous)
+                else:
+                    self._overflowed([one for at, one in enumerate(letters) if at not in superfluous])
+            for target in {letter.target for letter in again}:
+                self._count_once(target)
+        return found
 
     def _count_once(self, target: str) -> None:
         """Refused once more, after a crash in its burial: that is one letter."""

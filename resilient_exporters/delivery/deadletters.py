@@ -123,7 +123,8 @@ class DeadLetters:
         Raises:
             SpoolUnavailable, SpoolDamaged
         """
-        new = [letter for letter in letters if (letter.id, letter.target) not in self._known]
+        named = {(letter.id, letter.target): letter for letter in letters}
+        new = [letter for name, letter in named.items() if name not in self._known]
         if not new:
             return new
         key = min(self._keys[-1] if self._keys else LETTERS + 1, LETTERS + 1) - 1

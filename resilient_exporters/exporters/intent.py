@@ -60,20 +60,19 @@ class Intent(msgspec.Struct, frozen=True, array_like=True):
 
     def standing(self, handle: int) -> Standing:
         """Compare it with the file open as ``handle``: by content, so that neither zeros nor others' lines deceive."""
-        lengths = array("I", self.lengths)
+        lengths, sums = array("I", self.lengths), array("I", self.sums)
         total = sum(lengths)
         size = os.fstat(handle).st_size
         data = read_at(handle, total, self.start)
         position = lines = 0
-        for length, expected in zip(lengths, array("I", self.sums), strict=True):
+        for length, expected in zip(lengths, sums, strict=True):
             if crc32(data[position : position + length]) != expected or position + length > len(data):
                 break
             position += length
             lines += 1
         records, whole = self._records(lines)
-        rest = data[position:]
         ours = lines < len(lengths) and size <= self.start + total
-        ours = ours and (rest == bytes(len(rest)) or (b"\n" not in rest and len(rest) < lengths[lines]))
+        ours = ours and _is_torn(data[position:], lengths[lines:], sums[lines:])
         end = self.start + sum(lengths[:whole])
         return Standing(records, end, ours and size > end)
 
@@ -98,6 +97,21 @@ class Intent(msgspec.Struct, frozen=True, array_like=True):
             spans.append((run, first, min(count, records)))
             records -= count
         return spans
+
+
+def _is_torn(rest: bytes, lengths: array[int], sums: array[int]) -> bool:
+    """Whether this is what a write left that was cut short: a power cut leaves any sectors of it, and zeros between.
+
+    So each line is whole, or has zeros in it, or ends with the file. What another program wrote there has none of it.
+    """
+    start = 0
+    for length, expected in zip(lengths, sums, strict=True):
+        part = rest[start : start + length]
+        is_last = len(part) < length and b"\n" not in part
+        if not is_last and b"\0" not in part and crc32(part) != expected:
+            return False
+        start += length
+    return True
 
 
 def read_at(handle: int, size: int, start: int) -> bytes:

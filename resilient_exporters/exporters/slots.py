@@ -145,6 +145,8 @@ class SlotFile:
         os.ftruncate(self._handle, 0)
         self._size = FIRST_SLOT
         os.pwrite(self._handle, _HEADER.pack(_MAGIC, _VERSION, FIRST_SLOT), 0)
+        if self._durable:
+            sync_directory(self.path.parent)  # else a power cut may take the file, whatever is synced in it
 
     def _read_slot(self, raw: bytes) -> None:
         if len(raw) < _SLOT.size:

@@ -149,6 +149,35 @@ def test_lines_of_others_behind_a_torn_write_are_never_cut_off(target: Path, kil
     assert target.read_text() == foreign + ("" if foreign.endswith("\n") else "\n") + "first\nsecond\n"
 
 
+@pytest.mark.parametrize("hole", [(0, 8), (3, 9), (8, 14), (14, 19), (6, 13)])
+def test_a_write_that_a_power_cut_left_with_holes_is_made_again(
+    target: Path, killed: Any, hole: tuple[int, int]
+) -> None:
+    # Given a file of which some sectors were on disk, others not (here a few bytes each)
+    killed(FileExporter(target), batch("first", "second", "third"), 19)
+    raw = bytearray(target.read_bytes())
+    raw[slice(*hole)] = bytes(hole[1] - hole[0])
+    target.write_bytes(raw)
+
+    # When
+    FileExporter(target).export(batch("first", "second", "third", redelivered=True))
+
+    # Then
+    assert target.read_text() == "first\nsecond\nthird\n"
+
+
+def test_a_line_of_another_behind_a_hole_is_kept(target: Path, killed: Any) -> None:
+    # Given a write of which only zeros were on disk, and another program that wrote behind them
+    killed(FileExporter(target), batch("first", "second", "third"), 19)
+    target.write_bytes(bytes(6) + b"of another\n")
+
+    # When
+    FileExporter(target).export(batch("first", "second", "third", redelivered=True))
+
+    # Then
+    assert target.read_bytes() == bytes(6) + b"of another\nfirst\nsecond\nthird\n"
+
+
 def test_zeros_that_a_power_cut_left_are_cut_off(target: Path, killed: Any) -> None:
     # Given a file whose size was on disk before its content
     killed(FileExporter(target), batch("first", "second", "third"), 19)

@@ -105,7 +105,7 @@ class Disk:
         root: the directory that was traced.
         start: what was under it when the trace began.
         model: ``POSIX`` or ``EXT4``.
-        noise: what unwritten parts of a file may hold under ``POSIX``.
+        noise: what unwritten parts of a file may hold under ``POSIX``; empty: zeros only.
     """
 
     def __init__(self, root: Path, start: Sequence[Held], model: str, noise: bytes) -> None:
@@ -272,7 +272,7 @@ class Disk:
         """The contents of a file, in one of the ways that it may be left."""
         if inode.mapped and dice is not None:
             size = inode.size()
-            return dice.choice((b"", bytes(size), self._part_of_noise(size, dice)))
+            return dice.choice((b"", bytes(size), dice.randbytes(size)))
         changes = inode.changes
         levels: dict[int, int] = {}  # by sector, how many of the changes it has seen
         usual = {"none": 0, "all": len(changes)}.get(how, 0)
@@ -285,7 +285,7 @@ class Disk:
             for change in changes:
                 sizes.append(change.size if change.kind == trace.RESIZE else max(sizes[-1], change.end))
             length = dice.choice((sizes[usual], sizes[-1], dice.choice(sizes)))
-            fill = self._part_of_noise(length, dice) if dice.random() < 0.2 else b""
+            fill = self._part_of_noise(length, dice) if self._noise and dice.random() < 0.2 else b""
         elif self.model == POSIX and how == "none":
             length = len(inode.content)
         if self.model == EXT4:

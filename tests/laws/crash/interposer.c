@@ -4,6 +4,7 @@
  *   CRASH_ROOT    the directory, an absolute path without symbolic links
  *   CRASH_LOG     the log to append to; without it nothing is recorded
  *   CRASH_NOSYNC  if set, every sync does nothing and is not recorded
+ *   CRASH_BOOT    a file that stands for the one in which the kernel tells this boot from others
  *
  * Calls that change something are recorded when they are done and before they return, one at a time. A sync is
  * recorded when it begins and when it has ended: what was recorded before it began is on disk when it has ended.
@@ -174,6 +175,9 @@ static int open_at(int directory, const char *path, int flags, mode_t mode)
     char whole[PATH_MAX];
     struct stat status;
     __typeof__(&openat) call = REAL(openat);
+    const char *boot = getenv("CRASH_BOOT");
+    if (boot && !strcmp(path, "/proc/sys/kernel/random/boot_id"))
+        path = boot;
     if (!path_of(directory, path, whole))
         return call(directory, path, flags, mode);
     take_turn();

@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from resilient_exporters.delivery.clock import Clock
 from resilient_exporters.delivery.place import Place
 from resilient_exporters.delivery.ring import ring_path
 from tests.laws.crash.scenario import SCENARIOS, Scenario, content, exporters_of
@@ -66,11 +65,6 @@ class Judge:
         self._process.stdout.close()
 
 
-class _NextBoot(Clock):
-    def boot(self) -> str:
-        return "the boot after the cut"
-
-
 class _Errors(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -97,7 +91,7 @@ def observe(scenario: Scenario, root: Path) -> dict[str, Any]:
     logging.getLogger("resilient_exporters").addHandler(errors)
     os.environ["RESILIENT_EXPORTERS_DIR"] = str(root / "state")
     trouble: list[str] = []
-    exporter, targets = exporters_of(scenario, root, clock=_NextBoot())
+    exporter, targets = exporters_of(scenario, root)
     if not exporter.flush(_PATIENCE / 3).complete:
         trouble.append("not all was delivered")
     letters: dict[str, list[tuple[int, str]]] = {name: [] for name in targets}
@@ -107,7 +101,6 @@ def observe(scenario: Scenario, root: Path) -> dict[str, Any]:
             trouble.append(f"a dead letter was altered: {letter.id}")
     if disk := exporter.stats().disk_trouble:
         trouble.append(disk)
-    got = {name: list(target.got) for name, target in targets.items()}
     exporter.send(content(NEW + 1, scenario.size))  # of a number that no target refuses
     if not exporter.flush(_PATIENCE / 3).complete or any(t.got[-1:] == [] for t in targets.values()):
         trouble.append("delivery does not go on")
@@ -120,13 +113,18 @@ def observe(scenario: Scenario, root: Path) -> dict[str, Any]:
             trouble.append(f"the counters of {name} do not add up: {counts[name]}")
     if (report := exporter.close()).pending:
         trouble.append(f"left at close: {report}")
-    later, others = exporters_of(scenario, root, clock=_NextBoot())
+    got = {name: list(target.got) for name, target in targets.items()}  # a file is tidied with the next line
+    altered = [number for target in targets.values() for number in target.altered]
+    later, others = exporters_of(scenario, root)
+    for other in others.values():
+        if scenario.file:
+            other.look_on()
     if not later.flush(_PATIENCE / 3).complete:
         trouble.append("not all was delivered by the second start")
     later.close()
     return {
         "got": got,
-        "altered": [number for target in targets.values() for number in target.altered],
+        "altered": altered,
         "letters": letters,
         "counts": counts,
         "trouble": trouble,

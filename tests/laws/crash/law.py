@@ -31,6 +31,7 @@ class Story:
         ids: by number.
         taken: by target and number, when it was taken.
         noted: by target and number, when that was surely noted by the queue.
+        refused: numbers that a target refused, and when.
         let: numbers that were thrown away, and when.
         wrote: when each transaction was on disk.
         saves: by id, when the record was in one.
@@ -44,6 +45,7 @@ class Story:
         self.taken: dict[tuple[str, int], float] = {}
         self.noted: dict[tuple[str, int], float] = {}
         self.let: dict[int, float] = {}
+        self.refused: dict[int, float] = {}
         self.wrote: list[float] = []
         self.saves: dict[str, float] = {}
         self.late: list[float] = []
@@ -58,6 +60,8 @@ class Story:
                 target = word.partition("/")[0]
                 self.taken.setdefault((target, number), time)
                 open_.append((target, number))
+            elif what == "refused":
+                self.refused.setdefault(number, time)
             elif what in ("next", "quiet"):  # a target's next batch: the one before is noted
                 done = [one for one in open_ if what == "quiet" or one[0] == word]
                 open_ = [one for one in open_ if one not in done]
@@ -78,14 +82,15 @@ class Story:
         what, number, time, word = line.split()
         return what, int(number), float(time), word
 
-    def is_late(self, number: int, window: float) -> bool:
-        """Whether this record was saved late by the queue's own count, or was delivered before it could be."""
+    def is_late(self, number: int, window: float, cut: float) -> bool:
+        """Whether this record was saved late by the queue's own count, or a target answered before it could be."""
         saves = self.saves.get(self.ids[number])
         if saves is None:
-            taken = [time for (_, one), time in self.taken.items() if one == number]
-            return bool(taken) and max(taken) < self.sent[number] + window + _STALL
+            answers = [time for (_, one), time in self.taken.items() if one == number]
+            answers += [self.refused[number]] if number in self.refused else []
+            return bool(answers) and max(self.sent[number] + window, cut) < max(answers) + _STALL
         then = min((time for time in self.saves.values() if time > saves), default=inf)
-        return any(saves <= time < then for time in self.late)
+        return cut <= saves and any(saves <= time < then for time in self.late)
 
 
 def broken(scenario: Scenario, story: Story, state: State, seen: Mapping[str, Any]) -> list[Finding]:
@@ -103,7 +108,8 @@ def broken(scenario: Scenario, story: Story, state: State, seen: Mapping[str, An
     found += [Finding("altered", str(number)) for number in seen["altered"]]
     for name in scenario.members:
         found += _of_target(scenario, story, state, seen, name)
-        found += _noted(story, state, seen, name)
+        if not scenario.file:
+            found += _noted(story, state, seen, name)
     return found
 
 
@@ -123,10 +129,12 @@ def _of_target(scenario: Scenario, story: Story, state: State, seen: Mapping[str
 def _kept(scenario: Scenario, story: Story, state: State, name: str, there: set[int]) -> Iterator[Finding]:
     """All that was accepted before the window, and nothing that was not sent."""
     for number, time in story.sent.items():
-        gone = min(story.taken.get((name, number), inf), story.let.get(number, inf)) < state.time
+        # What a file has taken is in it; what other targets have taken is there no more.
+        taken = inf if scenario.file else story.taken.get((name, number), inf)
+        gone = min(taken, story.let.get(number, inf)) < state.time
         if time >= state.time - scenario.window or gone or number in there:
             continue
-        if not scenario.window or not story.is_late(number, scenario.window):
+        if not scenario.window or not story.is_late(number, scenario.window, state.time):
             yield Finding("lost", f"{name}: {number}, accepted {state.time - time:.3f} s before the cut")
     for number in there:
         if story.begun.get(number, inf) >= state.time:
@@ -136,7 +144,7 @@ def _kept(scenario: Scenario, story: Story, state: State, name: str, there: set[
 def _marked(story: Story, state: State, name: str, got: Sequence[tuple[int, str, bool]]) -> Iterator[Finding]:
     """Under its id; and where the target had it before, in a batch that says so."""
     for number, id_, marked in got:
-        if id_ != story.ids.get(number, id_):
+        if id_ and id_ != story.ids.get(number, id_):
             yield Finding("id", f"{name}: {number} was {story.ids[number]} and came as {id_}")
         if story.taken.get((name, number), inf) < state.time and not marked:
             yield Finding("unmarked", f"{name}: {number} came again in a batch that does not say so")
@@ -158,6 +166,8 @@ def _once(
 def _ordered(scenario: Scenario, got: Sequence[tuple[int, str, bool]], name: str) -> Iterator[Finding]:
     offsets: dict[str, int] = {}
     for number, id_, _ in got:
+        if not id_:
+            continue
         run, _, offset = id_.rpartition("-")
         if int(offset) < offsets.get(run, -1) and not scenario.rejects:  # what is replayed comes last
             yield Finding("order", f"{name}: {number} ({id_}) after {offsets[run]}")

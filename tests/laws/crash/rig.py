@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from tests.laws.crash import trace
 from tests.laws.crash.disk import Held, Tree, held
 from tests.laws.crash.judge import NEW, Judge
 from tests.laws.crash.law import Finding, Story, broken
-from tests.laws.crash.scenario import SCENARIOS
+from tests.laws.crash.scenario import SCENARIOS, Journal
 from tests.laws.crash.states import State, lay_out, states
 from tests.laws.crash.trace import Event
 
@@ -90,7 +91,9 @@ class Rig:
         self._library = library
         self._folder = folder
         self._numbers = itertools.count()
-        quick = trace.traced(library, folder, None, sync=False)  # a judged state need not outlive another cut
+        boot = folder / "boot"
+        boot.write_text("the boot after the cut")
+        quick = trace.traced(library, folder, None, sync=False, boot=boot)  # what is judged need not outlive a cut
         self._judges = [Judge(quick) for _ in range(judges)]
 
     def __enter__(self) -> Self:
@@ -113,6 +116,8 @@ class Rig:
         root.mkdir(parents=True)
         journal.touch()
         first = 0
+        if SCENARIOS[name].after:
+            first = self._leave(SCENARIOS[name].after, root, journal, seed)
         if SCENARIOS[name].prepare is not None:
             self._run(name, root, journal, seed, "prepare", None)
             first = len(Story(journal).sent)
@@ -123,6 +128,35 @@ class Rig:
         finally:
             self._forget_rings(root)
         return Recording(name, root, start, trace.read(place / "log"), Story(journal), seed)
+
+    def _leave(self, name: str, root: Path, journal: Path, seed: str) -> int:
+        """Put under the root what a cut left of a scenario, and into the journal what it still knows.
+
+        Returns:
+            A number that no record has yet.
+        """
+        before = self.record(name, seed)
+        dice = random.Random(seed)
+        made = [
+            one for one in self._states(before, 60) if one.how.endswith("chance") and one.at > len(before.events) / 4
+        ]
+        state = dice.choice(made)
+        copy = root.with_name("copy")
+        lay_out(state.tree, copy)
+        seen = self._judges[0].observe(name, copy)
+        lay_out(state.tree, root)
+        lines = Journal(journal)
+        for got in seen["got"].values():
+            for number, id_, _ in got:
+                if number < NEW:
+                    lines.note("begin", number, at=0.0)
+                    lines.note("sent", number, id_, at=0.0)
+        return max(before.story.begun) + 1
+
+    @staticmethod
+    def _states(recording: Recording, count: int) -> Iterator[State]:
+        noise = not SCENARIOS[recording.scenario].file
+        return states(recording.events, recording.start, recording.root, count, recording.seed, noise=noise)
 
     def _run(
         self, name: str, root: Path, journal: Path, seed: str, part: str, log: Path | None, mutation: str = ""
@@ -144,13 +178,13 @@ class Rig:
     def judge(self, recording: Recording, count: int) -> Report:
         """Make up states of a recording, and look at each."""
         scenario, story = SCENARIOS[recording.scenario], recording.story
-        made = states(recording.events, recording.start, recording.root, count, recording.seed)
+        made = self._states(recording, count)
         found: list[tuple[State, list[Finding], dict[str, Any]]] = []
         digests: set[str] = set()
         cuts = redelivered = 0
         aside: list[State] = []
         oldest = 0.0
-        for state, seen in self._observed(recording.scenario, made):
+        for state, seen in self._observed(recording, made):
             cuts += 1
             digests.add(state.digest)
             findings = broken(scenario, story, state, seen)
@@ -176,31 +210,49 @@ class Rig:
             len(story.late),
         )
 
-    def _observed(self, name: str, made: Iterable[State]) -> Iterator[tuple[State, dict[str, Any]]]:
+    def _observed(self, recording: Recording, made: Iterable[State]) -> Iterator[tuple[State, dict[str, Any]]]:
         """Each state with what is seen of it. The same disk at another moment is looked at once."""
+        name, in_place = recording.scenario, SCENARIOS[recording.scenario].file
+        judges = self._judges[:1] if in_place else self._judges
         free: SimpleQueue[Judge] = SimpleQueue()
-        for judge in self._judges:
+        for judge in judges:
             free.put(judge)
         known: dict[str, Future[dict[str, Any]]] = {}
 
         def look(tree: Tree) -> dict[str, Any]:
             judge = free.get()
             root = self._folder / f"state-{next(self._numbers)}"
+            if in_place:
+                root = recording.root
+                _make_way(root / "out" / "log", tree, root)
             try:
                 lay_out(tree, root)
                 return judge.observe(name, root)
             finally:
                 free.put(judge)
-                shutil.rmtree(root, ignore_errors=True)
+                if not in_place:
+                    shutil.rmtree(root, ignore_errors=True)
 
         made = iter(made)
-        with ThreadPoolExecutor(len(self._judges)) as pool:
+        with ThreadPoolExecutor(len(judges)) as pool:
             while batch := list(itertools.islice(made, _AT_ONCE)):
                 for state in batch:
                     if state.digest not in known:
                         known[state.digest] = pool.submit(look, state.tree)
                 for state in batch:
                     yield state, known[state.digest].result()
+
+
+def _make_way(file: Path, tree: Tree, root: Path) -> None:
+    """Clear a root for another state. One file, known by its inode, stays; where the state lacks it, it is parked."""
+    parked = root.with_name("parked")
+    if not parked.exists():  # else what is there was made by the judge of a state without it
+        file.replace(parked)
+    shutil.rmtree(root)
+    root.mkdir(mode=0o700)
+    if str(file.relative_to(root)) in tree:
+        file.parent.mkdir(mode=0o700)
+        parked.replace(file)
 
 
 def told(found: Sequence[tuple[State, list[Finding], dict[str, Any]]], most: int = 5) -> str:

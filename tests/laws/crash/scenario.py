@@ -5,6 +5,7 @@ Each keeps a journal outside of the root: what it sent and when ``send`` returne
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import sqlite3
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from resilient_exporters import Exporter, ExporterPool, Reject
+from resilient_exporters import Exporter, ExporterPool, FileExporter, Reject
 from resilient_exporters.delivery import database, directory
 from resilient_exporters.delivery.archive import Archive
 from resilient_exporters.delivery.block import Block
@@ -25,7 +26,7 @@ from resilient_exporters.delivery.deadletters import DeadLetters, Letter
 from resilient_exporters.delivery.outcome import Batch, Outcome
 from resilient_exporters.delivery.queue import Queue
 
-__all__ = ["SCENARIOS", "Collector", "Journal", "Scenario", "content", "exporters_of"]
+__all__ = ["SCENARIOS", "Collector", "Journal", "Lines", "Scenario", "content", "exporters_of"]
 
 PATIENCE = 60.0
 
@@ -33,7 +34,7 @@ PATIENCE = 60.0
 def content(number: int, size: Callable[[int], int]) -> dict[str, Any]:
     """The record with a number: the same in every process, and no two alike."""
     chance = random.Random(number)
-    pad = chance.randbytes(size(number))
+    pad = chance.randbytes(size(number) // 2).hex()
     return {"n": number, "value": chance.random(), "text": f"reading {chance.getrandbits(64):x}", "pad": pad}
 
 
@@ -56,9 +57,9 @@ def _sometimes_large(number: int) -> int:
 class Journal:
     """Lines on another disk: what happened, to which record, when, and a word more.
 
-    ``begin`` before a send and ``sent`` after it; ``taken`` by a target; ``let`` go: dropped on purpose; ``quiet``:
-    everything taken until now is noted by the queue; ``wrote``: a transaction was on disk;
-    ``saved``: records from an offset on were in it; ``late``: the queue counted it as late.
+    ``begin`` before a send and ``sent`` after it; ``taken`` or ``refused`` by a target, whose ``next`` batch says that
+    the queue noted the one before; ``quiet``: it has noted all; ``let`` go: dropped on purpose; ``wrote``: a
+    transaction was on disk; ``saved``: records from an offset on were in it; ``late``: the queue counted it as late.
     """
 
     def __init__(self, path: Path) -> None:
@@ -110,6 +111,8 @@ class Collector(Exporter):
             if record.data != content(number, self.size):
                 self.altered.append(number)
             if self.rejects(number):
+                if self.journal is not None:
+                    self.journal.note("refused", number)
                 answers.append(Reject("poison"))
                 continue
             if self.journal is not None:
@@ -117,6 +120,57 @@ class Collector(Exporter):
             self.got.append((number, record.id, batch.redelivered))
             answers.append(None)
         return answers
+
+
+class Lines(FileExporter):
+    """A file as the target: what it got is what stands in it.
+
+    Args:
+        file: which.
+        size, journal: as for a ``Collector``.
+        **options: those of ``FileExporter``.
+    """
+
+    def __init__(self, file: Path, *, size: Callable[[int], int], journal: Journal | None, **options: Any) -> None:
+        self.path = file
+        self.size = size
+        self.away = False
+        self.journal = journal
+        self._known = 0
+        super().__init__(file, fsync="batch", **options)
+
+    def export(self, batch: Batch) -> Any:
+        if self.away:
+            raise ConnectionError("no link")
+        answers = super().export(batch)
+        if self.journal is not None:
+            for record in batch:
+                self.journal.note("taken", record.data["n"], f"{self.name}/{record.id}")
+        return answers
+
+    @property
+    def altered(self) -> list[int]:
+        """Places of lines that are not what was sent."""
+        return [at for at, line in enumerate(self._there()) if self._number(line) < 0]
+
+    @property
+    def got(self) -> list[tuple[int, str, bool]]:
+        """The lines in the file since ``look_on``. They have no ids."""
+        return [(self._number(line), "", True) for line in self._there()[self._known :]]
+
+    def look_on(self) -> None:
+        """What is in the file now is known."""
+        self._known = len(self._there())
+
+    def _there(self) -> list[bytes]:
+        return self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+
+    def _number(self, line: bytes) -> int:
+        try:
+            number = int(json.loads(line)["n"])
+        except (ValueError, KeyError, TypeError):
+            return -1
+        return number if line == json.dumps(content(number, self.size), separators=(",", ":")).encode() + b"\n" else -1
 
 
 @dataclass(frozen=True)
@@ -133,6 +187,8 @@ class Scenario:
         options: of the exporter.
         given: whether the directory is given by hand.
         in_order: whether records come back in the order of their numbers.
+        file: the target is a file under the root, which a cut may touch as well, and which must have all in the end.
+        after: the recording begins with what a cut left of this other scenario.
     """
 
     drive: Callable[[Program], None]
@@ -144,16 +200,22 @@ class Scenario:
     options: Mapping[str, Any] = field(default_factory=dict)
     given: bool = True
     in_order: bool = True
+    file: bool = False
+    after: str = ""
 
 
 def exporters_of(
     scenario: Scenario, root: Path, journal: Journal | None = None, **options: Any
-) -> tuple[Exporter, dict[str, Collector]]:
+) -> tuple[Exporter, Targets]:
     """The exporter of a scenario, and its targets by name."""
     base: dict[str, Any] = {"retry": 0, "min_free_disk": 0, "max_disk": "64 MB", "on_full": "block", **scenario.options}
     own: dict[str, Any] = {**base, "loss_window": scenario.window, **options}
     if scenario.given:
         own["directory"] = root / "state" / "queue"
+    if scenario.file:
+        (root / "out").mkdir(exist_ok=True)
+        lines = Lines(root / "out" / "log", name="target", size=scenario.size, journal=journal, **own)
+        return lines, {"target": lines}
     what: dict[str, Any] = {"size": scenario.size, "journal": journal, "rejects": scenario.rejects}
     if len(scenario.members) == 1:
         [name] = scenario.members
@@ -161,6 +223,10 @@ def exporters_of(
         return target, {name: target}
     targets = {name: Collector(name=name, retry=0, **what) for name in scenario.members}
     return ExporterPool(list(targets.values()), name="pool", **own), targets
+
+
+Targets = Mapping[str, Any]
+"""``Collector`` or ``Lines``, by name."""
 
 
 class Program:
@@ -182,7 +248,7 @@ class Program:
         self._lock = threading.Lock()
 
     @contextmanager
-    def opened(self, *, away: bool = True) -> Iterator[tuple[Exporter, dict[str, Collector]]]:
+    def opened(self, *, away: bool = True) -> Iterator[tuple[Exporter, Targets]]:
         """The exporter, closed in the end."""
         exporter, targets = exporters_of(self.scenario, self.root, self.journal)
         for target in targets.values():
@@ -205,7 +271,7 @@ class Program:
             receipt = exporter.send(data)
             self.journal.note("sent", number, str(receipt.id))
 
-    def deliver(self, exporter: Exporter, targets: Mapping[str, Collector]) -> None:
+    def deliver(self, exporter: Exporter, targets: Targets) -> None:
         """The targets are back: deliver all."""
         for target in targets.values():
             target.away = False
@@ -357,6 +423,18 @@ def _damaged(program: Program) -> None:
         file.write(b"\xff" * 8)
 
 
+def _lines(program: Program) -> None:
+    """A file as the target: it grows while readings come, and after an outage."""
+    with program.opened(away=False) as (exporter, targets):
+        for _ in range(3):
+            program.send(exporter, 20, rate=200)
+        targets["target"].away = True
+        program.send(exporter, 60, rate=300)
+        assert exporter.save(PATIENCE)
+        program.deliver(exporter, targets)
+        program.send(exporter, 20, rate=200)
+
+
 SCENARIOS: dict[str, Scenario] = {
     "steady": Scenario(_steady),
     "steady-1.0": Scenario(_steady, window=1.0),
@@ -368,6 +446,8 @@ SCENARIOS: dict[str, Scenario] = {
     "restart": Scenario(_restart, prepare=_backlog),
     "adoption": Scenario(_adopt, prepare=_orphan, given=False, in_order=False),
     "rescue": Scenario(_restart, prepare=_damaged),
+    "second cut": Scenario(_drain, after="drain", size=_big, options={"max_memory": "256 kB", "batch_records": 50}),
+    "file": Scenario(_lines, file=True, options={"batch_records": 20}),
 }
 
 

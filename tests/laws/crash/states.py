@@ -39,7 +39,9 @@ class State(NamedTuple):
     digest: str
 
 
-def states(events: Sequence[Event], start: Sequence[Held], root: Path, count: int, seed: str) -> Iterator[State]:
+def states(
+    events: Sequence[Event], start: Sequence[Held], root: Path, count: int, seed: str, *, noise: bool = True
+) -> Iterator[State]:
     """Make up states, no two alike at the same moment.
 
     Args:
@@ -48,11 +50,12 @@ def states(events: Sequence[Event], start: Sequence[Held], root: Path, count: in
         root: the directory that was traced.
         count: how many, about: fewer where there are not so many.
         seed: of the choices.
+        noise: whether parts of a file that were never written may hold noise.
     """
     for model in (POSIX, EXT4):
         dice = random.Random(f"{seed} {model}")
         wanted = _moments(events, max(1, count // 2), dice)
-        disk = Disk(root, start, model, dice.randbytes(1 << 16))
+        disk = Disk(root, start, model, dice.randbytes(1 << 16) if noise else b"")
         seen: set[tuple[int, str]] = set()
         for at, event in enumerate(events):
             disk.follow(event)
@@ -87,12 +90,12 @@ def _digest(tree: Tree) -> str:
 
 
 def lay_out(tree: Tree, root: Path) -> None:
-    """Make it so on a file system, in a directory that is empty."""
-    root.mkdir(mode=0o700)
+    """Make it so on a file system. What is there already keeps its inode."""
+    root.mkdir(mode=0o700, exist_ok=True)
     for name, content in sorted(tree.items()):
         path = root / name
         if content is None:
-            path.mkdir(mode=0o700)
+            path.mkdir(mode=0o700, exist_ok=True)
         else:
             path.write_bytes(content)
             path.chmod(0o600)

@@ -101,7 +101,9 @@ def _try(library: Path, folder: Path) -> None:
         raise NoInterposer(f"it does not see {sorted(wanted - seen)} here: {result.stderr[:500]}")
 
 
-def traced(library: Path, root: Path, log: Path | None, *, sync: bool = True) -> Mapping[str, str]:
+def traced(
+    library: Path, root: Path, log: Path | None, *, sync: bool = True, boot: Path | None = None
+) -> Mapping[str, str]:
     """The environment of a program that is recorded.
 
     Args:
@@ -109,12 +111,15 @@ def traced(library: Path, root: Path, log: Path | None, *, sync: bool = True) ->
         root: what is under it is recorded.
         log: where to; None: nowhere.
         sync: False makes every sync a call that does nothing.
+        boot: a file with another boot id.
     """
     extra = {"LD_PRELOAD": str(library), "CRASH_ROOT": str(root)}
     if log is not None:
         extra["CRASH_LOG"] = str(log)
     if not sync:
         extra["CRASH_NOSYNC"] = "1"
+    if boot is not None:
+        extra["CRASH_BOOT"] = str(boot)
     return environment(extra)
 
 
