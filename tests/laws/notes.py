@@ -51,6 +51,13 @@ class Book:
         self.accepted += 1
         self.open[place] = record
 
+    def bury(self, record: int) -> None:
+        """It is a dead letter now."""
+        del self.open[next(place for place in sorted(self.open) if self.open[place] == record)]
+        self.refused.discard(record)
+        self.accepted -= record in self.letters  # it had a letter from before
+        self.letters.add(record)
+
     def drop(self, start: int, stop: int, reason: str) -> list[int]:
         gone = [self.open.pop(place) for place in sorted(self.open) if start <= place < stop]
         self.dropped[reason] += len(gone)
@@ -256,7 +263,17 @@ class Notes:
                 site = self.sites[letter.target]
                 if record not in site.may_refuse and not letter.reason.startswith(("TransformError", "given up")):
                     self.fault(f"{letter.target}: {record} became a dead letter: {letter.reason}")
-            bury(keeper, letters, kept)
+            bury(keeper, letters, noted(letters, kept))
+
+        def noted(letters: list[Letter], kept: Callable[[], list[int]]) -> Callable[[], list[int]]:
+            def call() -> list[int]:
+                superfluous = kept()
+                for at, letter in enumerate(letters):
+                    if at not in superfluous:
+                        self.books[letter.target].bury(self.numbers[letter.id])
+                return superfluous
+
+            return call
 
         return burying
 

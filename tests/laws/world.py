@@ -314,13 +314,6 @@ class World(Notes):
             return
         known = {(name, self.numbers[one]) for one, name in self.engine.keeper.letters._known}
         for name, book in self.books.items():
-            cursor = self.engine.queue.cursors.get(name)
-            for place, record in list(book.open.items()):
-                if record in book.refused and cursor is not None and cursor.settled(place, place + 1):
-                    del book.open[place]
-                    book.refused.discard(record)
-                    book.accepted -= record in book.letters  # it had a letter from before
-                    book.letters.add(record)
             there = {record for target, record in known if target == name}
             book.accepted += len(there - book.letters)  # it waits as well: its replay did not come to an end
             book.letters = there
