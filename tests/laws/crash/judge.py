@@ -19,7 +19,8 @@ from typing import Any
 
 from resilient_exporters.delivery.place import Place
 from resilient_exporters.delivery.ring import ring_path
-from tests.laws.crash.scenario import SCENARIOS, Scenario, content, exporters_of
+from tests.laws.crash.scenario import SCENARIOS, Scenario, exporters_of
+from tests.laws.crash.target import content
 
 __all__ = ["Judge", "observe"]
 

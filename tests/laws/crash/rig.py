@@ -19,8 +19,9 @@ from tests.laws.crash import trace
 from tests.laws.crash.disk import Held, Tree, held
 from tests.laws.crash.judge import NEW, Judge
 from tests.laws.crash.law import Finding, Story, broken
-from tests.laws.crash.scenario import SCENARIOS, Journal
+from tests.laws.crash.scenario import SCENARIOS
 from tests.laws.crash.states import State, lay_out, states
+from tests.laws.crash.target import Journal
 from tests.laws.crash.trace import Event
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class Rig:
     ) -> None:
         words = [name, str(root), str(journal), seed, part, mutation]
         environment = trace.traced(self._library, root, log, sync=log is not None and mutation != "without any sync")
-        command = [sys.executable, "-W", "error", "-m", "tests.laws.crash.scenario", *words]
+        command = [sys.executable, "-W", "error", "-m", "tests.laws.crash.program", *words]
         ran = subprocess.run(
             command, env=dict(environment), timeout=_PATIENCE, capture_output=True, text=True, check=False
         )

@@ -1,41 +1,23 @@
-"""Programs that use a queue for a few seconds, as a cut may find them. Each is run as ``python -m``, with arguments.
-
-Each keeps a journal outside of the root: what it sent and when ``send`` returned, and what its targets were given.
-"""
+"""Programs that use a queue for a few seconds, as a cut may find them."""
 
 from __future__ import annotations
 
-import json
-import os
 import random
 import sqlite3
-import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from resilient_exporters import Exporter, ExporterPool, FileExporter, Reject
-from resilient_exporters.delivery import database, directory
-from resilient_exporters.delivery.archive import Archive
-from resilient_exporters.delivery.block import Block
-from resilient_exporters.delivery.deadletters import DeadLetters, Letter
-from resilient_exporters.delivery.outcome import Batch, Outcome
-from resilient_exporters.delivery.queue import Queue
+from resilient_exporters import Exporter, ExporterPool
+from tests.laws.crash.target import Collector, Journal, Lines, content
 
-__all__ = ["SCENARIOS", "Collector", "Journal", "Lines", "Scenario", "content", "exporters_of"]
+__all__ = ["SCENARIOS", "Program", "Scenario", "exporters_of"]
 
 PATIENCE = 60.0
-
-
-def content(number: int, size: Callable[[int], int]) -> dict[str, Any]:
-    """The record with a number: the same in every process, and no two alike."""
-    chance = random.Random(number)
-    pad = chance.randbytes(size(number) // 2).hex()
-    return {"n": number, "value": chance.random(), "text": f"reading {chance.getrandbits(64):x}", "pad": pad}
 
 
 def _small(number: int) -> int:
@@ -52,125 +34,6 @@ def _big(number: int) -> int:
 
 def _sometimes_large(number: int) -> int:
     return 20_000 if number % 11 == 10 else 40
-
-
-class Journal:
-    """Lines on another disk: what happened, to which record, when, and a word more.
-
-    ``begin`` before a send and ``sent`` after it; ``taken`` or ``refused`` by a target, whose ``next`` batch says that
-    the queue noted the one before; ``quiet``: it has noted all; ``let`` go: dropped on purpose; ``wrote``: a
-    transaction was on disk; ``saved``: records from an offset on were in it; ``late``: the queue counted it as late.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-
-    def note(self, what: str, number: int = -1, word: str = "-", at: float | None = None) -> None:
-        """One line."""
-        os.write(self._handle, f"{what} {number} {time.monotonic() if at is None else at!r} {word}\n".encode())
-
-
-class Collector(Exporter):
-    """A target that takes what comes, unless it is away.
-
-    Args:
-        size: how many bytes of padding a record has, by its number.
-        journal: where it notes what it took, or None.
-        rejects: which numbers it refuses.
-        **options: those of ``Exporter``.
-
-    Attributes:
-        got: number, id, and whether the batch was marked as redelivered.
-        altered: numbers of records that are not what was sent.
-    """
-
-    def __init__(
-        self,
-        *,
-        size: Callable[[int], int],
-        journal: Journal | None,
-        rejects: Callable[[int], bool] | None = None,
-        **options: Any,
-    ) -> None:
-        self.size = size
-        self.away = False
-        self.rejects = rejects or (lambda _: False)
-        self.got: list[tuple[int, str, bool]] = []
-        self.altered: list[int] = []
-        self.journal = journal
-        super().__init__(**options)
-
-    def export(self, batch: Batch) -> list[Outcome | None]:
-        if self.away:
-            raise ConnectionError("no link")
-        if self.journal is not None:
-            self.journal.note("next", 0, self.name)
-        answers: list[Outcome | None] = []
-        for record in batch:
-            number = record.data["n"]
-            if record.data != content(number, self.size):
-                self.altered.append(number)
-            if self.rejects(number):
-                if self.journal is not None:
-                    self.journal.note("refused", number)
-                answers.append(Reject("poison"))
-                continue
-            if self.journal is not None:
-                self.journal.note("taken", number, f"{self.name}/{record.id}")
-            self.got.append((number, record.id, batch.redelivered))
-            answers.append(None)
-        return answers
-
-
-class Lines(FileExporter):
-    """A file as the target: what it got is what stands in it.
-
-    Args:
-        file: which.
-        size, journal: as for a ``Collector``.
-        **options: those of ``FileExporter``.
-    """
-
-    def __init__(self, file: Path, *, size: Callable[[int], int], journal: Journal | None, **options: Any) -> None:
-        self.path = file
-        self.size = size
-        self.away = False
-        self.journal = journal
-        self._known = 0
-        super().__init__(file, fsync="batch", **options)
-
-    def export(self, batch: Batch) -> Any:
-        if self.away:
-            raise ConnectionError("no link")
-        answers = super().export(batch)
-        if self.journal is not None:
-            for record in batch:
-                self.journal.note("taken", record.data["n"], f"{self.name}/{record.id}")
-        return answers
-
-    @property
-    def altered(self) -> list[int]:
-        """Places of lines that are not what was sent."""
-        return [at for at, line in enumerate(self._there()) if self._number(line) < 0]
-
-    @property
-    def got(self) -> list[tuple[int, str, bool]]:
-        """The lines in the file since ``look_on``. They have no ids."""
-        return [(self._number(line), "", True) for line in self._there()[self._known :]]
-
-    def look_on(self) -> None:
-        """What is in the file now is known."""
-        self._known = len(self._there())
-
-    def _there(self) -> list[bytes]:
-        return self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
-
-    def _number(self, line: bytes) -> int:
-        try:
-            number = int(json.loads(line)["n"])
-        except (ValueError, KeyError, TypeError):
-            return -1
-        return number if line == json.dumps(content(number, self.size), separators=(",", ":")).encode() + b"\n" else -1
 
 
 @dataclass(frozen=True)
@@ -449,71 +312,3 @@ SCENARIOS: dict[str, Scenario] = {
     "second cut": Scenario(_drain, after="drain", size=_big, options={"max_memory": "256 kB", "batch_records": 50}),
     "file": Scenario(_lines, file=True, options={"batch_records": 20}),
 }
-
-
-class _Noted:
-    """Stands for a figure of the archive, and notes the moment at which it grows."""
-
-    def __init__(self, journal: Journal, what: str, name: str) -> None:
-        self._journal = journal
-        self._what = what
-        self._name = name
-
-    def __get__(self, archive: Any, _: object = None) -> int:
-        return int(archive.__dict__.get(self._name, 0))
-
-    def __set__(self, archive: Any, number: int) -> None:
-        archive.__dict__[self._name] = number
-        if number:
-            self._journal.note(self._what)
-
-
-def _note_saves(journal: Journal) -> None:
-    """Note which offsets the queue takes for saved, at the moment at which it does."""
-    saved = Queue.saved
-
-    def noting(queue: Queue, blocks: Iterable[Block], *, done: bool) -> None:
-        known, now = list(blocks), time.monotonic()
-        if done:
-            for block in known:
-                journal.note("saved", block.first, f"{queue.ring.run.hex()}/{block.count}", now)
-        saved(queue, known, done=done)
-
-    setattr(Queue, "saved", noting)  # noqa: B010 - so that mypy lets it
-
-
-def _mutate(mutation: str) -> None:
-    """Break something, to see whether it is noticed."""
-    if mutation == "without a sync at commits":
-        database._FULL = 1
-    elif mutation == "without a sync of directories":
-        for module in (directory, database):
-            setattr(module, "sync_directory", lambda _: None)  # noqa: B010 - so that mypy lets it
-    elif mutation == "letters before rows":
-        setattr(DeadLetters, "without", _taken_at_once)  # noqa: B010 - so that mypy lets it
-
-
-def _taken_at_once(letters: DeadLetters, some: Collection[Letter]) -> tuple[dict[int, bytes], list[int]]:
-    letters.remove({one.id for one in some})
-    return {}, []
-
-
-def main() -> None:
-    name, root, journal, seed, part, mutation = sys.argv[1:7]
-    _mutate(mutation)
-    scenario = SCENARIOS[name]
-    program = Program(scenario, Path(root), Path(journal), seed)
-    for what, figure in (("late", "late"), ("wrote", "written")):
-        setattr(Archive, figure, _Noted(program.journal, what, figure))
-    _note_saves(program.journal)
-    os.environ["RESILIENT_EXPORTERS_DIR"] = str(Path(root) / "state")
-    if part == "prepare":
-        assert scenario.prepare is not None
-        scenario.prepare(program)
-    else:
-        program.next = int(part)
-        scenario.drive(program)
-
-
-if __name__ == "__main__":
-    main()
