@@ -99,7 +99,9 @@ class Burials:
                     self._queue.settle(buried, offset, offset + 1, DEAD)
             for cursor in self._queue.cursors.values():
                 more = self.letters.count(cursor.identity) - cursor.dead
-                cursor.move_dead(-more, "corrupt" if self.robbed and more < 0 else EXCLUDED)
+                # One that is gone was on its way out when the crash came: it counts, whoever took it.
+                gone = "corrupt" if self.robbed else "discarded"
+                cursor.move_dead(-more, gone if more < 0 else EXCLUDED)
                 self._queue.keep_cursor(cursor)
 
     def lost(self, found: set[int]) -> None:

@@ -106,6 +106,25 @@ def test_dead_letters_are_not_forgotten_while_the_disk_cannot_be_read(world: Mak
     assert one.judge().targets["a"].dead == 1
 
 
+def test_a_letter_that_was_being_discarded_at_a_kill_is_counted(world: Make) -> None:
+    # Given a letter that the disk has let go of, while it said that it failed
+    one = world(loss_window=0)
+    one.sites["a"].mood = "refuses"
+    one.send(records(one, 1))
+    one.judge()
+    one.disk = "lying"
+    one.discard(0)
+
+    # When
+    one.disk = "ok"
+    one.end()
+    one.start(["a"])
+
+    # Then
+    figures = one.judge().targets["a"]
+    assert (figures.accepted, figures.dead, figures.dropped) == (1, 0, {"discarded": 1})
+
+
 @pytest.mark.parametrize("mood", ["refuses", "ok"])
 def test_a_replay_on_a_disk_that_takes_nothing_keeps_the_letter_and_counts_it(world: Make, mood: str) -> None:
     # Given
