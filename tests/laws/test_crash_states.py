@@ -52,7 +52,7 @@ def test_no_cut_breaks_a_law(rig: Rig, scenario: str) -> None:
     recording = rig.record(scenario, "1")
 
     # When the power is cut at some moments
-    report = rig.judge(recording, 40)
+    report = rig.judge(recording, 25)
 
     # Then
     print(report)
