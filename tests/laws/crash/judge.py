@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,6 +38,7 @@ class Judge:
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
+        self._alone = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.laws.crash.judge"],
             stdin=subprocess.PIPE,
@@ -49,9 +51,10 @@ class Judge:
         """What is seen of a queue that lies under a root. It is empty afterwards."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps([scenario, str(root)]) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
+        with self._alone:
+            self._process.stdin.write(json.dumps([scenario, str(root)]) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
         if not line:
             raise EOFError(f"the judge ended: {self._process.wait()}")
         seen: dict[str, Any] = json.loads(line)
