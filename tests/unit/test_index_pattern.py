@@ -46,7 +46,7 @@ def test_name_comes_from_the_record(pattern: str, record: dict, name: str) -> No
         ("r-{t:%Y}", {"t": None}, "NoneType, and not a datetime"),
         ("r-{t:%Y}", {"t": 1710000000}, "int, and not a datetime"),  # seconds or milliseconds, nobody knows
         ("r-{t:%Y}", {"t": "yesterday"}, "str, and not a datetime"),
-        ("r-{t:%Y}", {"t": np.datetime64("NaT")}, "and not a datetime"),
+        ("r-{t:%Y}", {"t": np.datetime64("NaT", "s")}, "and not a datetime"),
         ("r-{d}", {"d": 1.5}, "float, and not a text"),
         ("r-{d}", {"d": datetime(2024, 3, 9)}, "datetime, and not a text"),
         ("r-{d}", {"d": {}}, "dict, and not a text"),
