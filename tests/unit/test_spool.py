@@ -308,7 +308,7 @@ def test_what_a_kill_left_on_tmpfs_goes_with_the_next(
     with monkeypatch.context() as killed:
         killed.setattr(database, "_images", {})
         killed.setattr(shutil, "rmtree", lambda *_, **__: None)
-        Spool(directory, 8 << 20).open()
+        database.make(directory, 1 << 20)
     assert len(list(quick.iterdir())) == 1
     (directory / "cache.db").unlink()
 
