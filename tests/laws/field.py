@@ -194,9 +194,12 @@ class Field:
 
     def run(self) -> Figures:
         """Let it all happen."""
+        # Nobody takes the cable out here, and a look every two seconds is most of what happens in a year.
+        usual, dispatcher._LINK_EVERY = dispatcher._LINK_EVERY, DAY
         try:
             return self._run()
         finally:
+            dispatcher._LINK_EVERY = usual
             os.statvfs = _STATVFS
             self.card.eject()
 
@@ -316,10 +319,6 @@ def _full(path: Any) -> os.statvfs_result:
     figures = list(_STATVFS(path))
     figures[3] = figures[4] = 0
     return os.statvfs_result(figures)
-
-
-# Nobody takes the cable out here, and a look every two seconds is most of what happens in a year.
-dispatcher._LINK_EVERY = DAY
 
 
 def main() -> None:
