@@ -81,7 +81,7 @@ class ToDatabase(Unreliable):
     def __init__(self, folder: Path, **options: object) -> None:
         self._path = folder / "target.db"
         self._database: sqlite3.Connection | None = None
-        super().__init__(**options)  # type: ignore[arg-type]
+        super().__init__(**options)  # type: ignore[arg-type] # options as texts of the command line
 
     def connect(self) -> None:
         self._database = sqlite3.connect(self._path, check_same_thread=False)
@@ -110,7 +110,7 @@ class ToList(Unreliable):
     def __init__(self, folder: Path, **options: object) -> None:
         self._path = folder / "target.txt"
         self._last = -1
-        super().__init__(**options)  # type: ignore[arg-type]
+        super().__init__(**options)  # type: ignore[arg-type] # options as texts of the command line
 
     def connect(self) -> None:
         text = self._path.read_bytes() if self._path.exists() else b""
@@ -146,7 +146,7 @@ def without_shared_memory() -> None:
 
     for module in (place, ring):
         if hasattr(module, "ring_path"):
-            module.ring_path = lambda _: None  # type: ignore[attr-defined]
+            module.ring_path = lambda _: None  # type: ignore[attr-defined] # whichever of the two has it
 
 
 def main() -> None:

@@ -181,7 +181,7 @@ def test_a_save_that_came_late_is_counted(monkeypatch: pytest.MonkeyPatch) -> No
 
     def slow(self: Spool, *arguments: object) -> None:
         gate.wait()
-        write(self, *arguments)  # type: ignore[arg-type]
+        write(self, *arguments)  # type: ignore[arg-type] # handed on as they came
 
     monkeypatch.setattr(Spool, "write", slow)
     exporter = Target(ConnectionError("down"), retry=3600, loss_window=0.05)

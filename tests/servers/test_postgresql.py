@@ -468,7 +468,7 @@ class TestAnswers:
         with pytest.raises(HoldError, match="check username and password") as caught:
             PostgreSQLExporter(password="wrong secret", **place).connect()  # type: ignore[arg-type]
         assert "wrong secret" not in str(caught.value)
-        right = PostgreSQLExporter(password="p@:/% ", **place)  # type: ignore[arg-type]
+        right = PostgreSQLExporter(password="p@:/% ", **place)  # type: ignore[arg-type] # options of mixed types
         right.connect()
         right.disconnect()
 
@@ -560,7 +560,7 @@ class TestBadLinks:
         done = threading.Event()
         base.run("CREATE FUNCTION told() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$")
         raw = exporter._database.engine.raw_connection()
-        commit = raw.dbapi_connection.commit  # type: ignore[union-attr]
+        commit = raw.dbapi_connection.commit  # type: ignore[union-attr] # connected here
 
         def cut_first() -> None:
             bad.fault("timeout", timeout=1)  # from now on the server hears, and is not heard

@@ -66,11 +66,11 @@ def test_a_misspelt_option_is_answered_with_the_right_one() -> None:
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: ExporterPool(5), "exporters"),  # type: ignore[arg-type]
+        (lambda: ExporterPool(5), "exporters"),  # type: ignore[arg-type] # the mistake that is tested
         (lambda: ExporterPool([5]), "no exporter"),
         (lambda: ExporterPool("ab"), "no exporter"),
         (lambda: ExporterPool(num_threads=0), "num_threads"),
-        (lambda: ExporterPool(num_threads="x"), "num_threads"),  # type: ignore[arg-type]
+        (lambda: ExporterPool(num_threads="x"), "num_threads"),  # type: ignore[arg-type] # the mistake that is tested
         (lambda: ExporterPool(wait_for_result=None), "wait_for_result"),  # type: ignore[arg-type]
         (lambda: ExporterPool(nope=1), "nope"),
     ],
