@@ -192,7 +192,7 @@ class Spool:
                 for key, value in puts.items():
                     self._cache.set(key, value)
         finally:
-            self._footprint = footprint(self.directory)  # a failed one cuts its log, too
+            self._see()  # a failed one cuts its log, too
 
     def quarantine(self, name: str, row: bytes) -> None:
         """Keep the bytes of a damaged row beside the database, for whoever wants to look."""
@@ -271,7 +271,15 @@ class Spool:
     def _fold(self) -> None:
         """Fold the log into the database, and cut it."""
         self._cache.reset("sqlite_wal_checkpoint", "TRUNCATE", update=False)
-        self._footprint = footprint(self.directory)
+        self._see()
+
+    def _see(self) -> None:
+        """Remember how the files look after our own change. Somebody else's, in that instant, is for ``check``."""
+        now, then = footprint(self.directory), self._footprint
+        with translated():
+            shrunk = now[0][2] < then[0][2] and now[0][2] < self._pragma("page_count") * self._page
+        if not shrunk and all(new[:2] == old[:2] or not old[1] for new, old in zip(now, then, strict=True)):
+            self._footprint = now
 
     def _pragma(self, name: str) -> int:
         # Of diskcache's own connection: a second one would be a writer behind its back.

@@ -28,6 +28,7 @@ from resilient_exporters.delivery.spool import (
     STATE,
     Spool,
     SpoolDamaged,
+    SpoolMoved,
     SpoolUnavailable,
     disk_bytes,
     key_of,
@@ -807,3 +808,38 @@ def test_rows_of_a_path_with_special_characters(tmp_path: Path) -> None:
     directory.mkdir()
     filled(directory, 2)
     assert len(dict(rows(directory / "cache.db"))) == 2
+
+
+@pytest.mark.parametrize("another", [b"\0" * 8192, b""], ids=["replaced", "cut"])
+def test_files_that_change_while_we_write_are_not_taken_for_our_own_change(
+    spool: Spool, directory: Path, another: bytes
+) -> None:
+    # Given
+    spool.write({key_of(0, 10): row_of(0, 10)})
+    spool.shrink()
+    spool.check()
+
+    # When: in the middle of a transaction
+    def meddle() -> Iterator[int]:
+        if another:
+            (directory / "cache.db").unlink()
+        (directory / "cache.db").write_bytes(another)
+        yield key_of(50, 10)
+
+    spool.write({key_of(10, 10): row_of(10, 10)}, meddle())
+
+    # Then
+    with pytest.raises(SpoolMoved, match="removed or changed"):
+        spool.check()
+
+
+def test_a_database_that_we_shrank_ourselves_is_still_ours(spool: Spool) -> None:
+    keys = [key_of(at * 10, 10) for at in range(200)]
+    spool.write({key: bytes(3000) for key in keys})
+    spool.shrink()
+    spool.check()
+    spool.write({}, keys)
+    spool.shrink()
+    spool.check()
+    spool.write({1: b"a row"})
+    spool.check()
