@@ -186,6 +186,7 @@ class Keeper:
             self._open()
         except Exception as error:  # noqa: BLE001 - raised again by start(), where the user sees it
             self._failure = error
+            self._close()
             return
         finally:
             self.attached.set()

@@ -268,7 +268,9 @@ def test_a_queue_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
         with pytest.raises(ResilientExporterException, match="newer"):
             later.send({"n": 3})
 
-    # Then: the version that wrote it finds everything
+    # Then: nothing is held open, and the version that wrote it finds everything
+    held = [str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+    assert [name for name in held if str(place) in name] == []
     with sqlite3.connect(place / "cache.db") as database:
         after = database.execute("SELECT key, value FROM Cache ORDER BY key").fetchall()
     database.close()
