@@ -407,6 +407,18 @@ class Exporter:
         """The records that a target refused for good, oldest first."""
         return self._open().mailroom.letters()
 
+    def mark(self) -> str:
+        """Where the queue stands: the id that the next record gets. For ``accepted_since``, also after a restart."""
+        engine = self._open()
+        return engine.id_of(engine.queue.following)
+
+    def accepted_since(self, mark: str) -> int | None:
+        """How many records were accepted since a ``mark``; None if nobody can tell: it is of another queue."""
+        engine = self._open()
+        run, _, offset = mark.rpartition("-")
+        number = engine.queue.following - int(offset)
+        return number if number >= 0 and run in (engine.ring.run.hex(), engine.queue.lineage.hex()) else None
+
     def replay(self, *ids: str) -> int:
         """Queue dead letters again, for the target that refused them; without ids all. Returns how many."""
         return self._open().mailroom.replay(ids)

@@ -1,0 +1,262 @@
+"""A configuration: its sections, what is wrong with them, and the parts that they make."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from resilient_exporters.errors import InvalidConfigError, MissingModuleError, ResilientExporterException
+from resilient_exporters.exporter import Exporter
+from resilient_exporters.pipeline.bad_records import CHOICES
+from resilient_exporters.pipeline.catalogue import find
+from resilient_exporters.pipeline.errors import ConfigCheckError, ConfigurationError
+from resilient_exporters.pipeline.metadata import ExportMetadata
+from resilient_exporters.pipeline.module import LOGGER, Module
+from resilient_exporters.pipeline.option import ListOf, Option, named, redacted
+from resilient_exporters.pipeline.writers.exporter_writer import ExporterWriter
+
+__all__ = ["SECTIONS", "ExporterOptions", "Parts", "check_for_errors", "read", "stored"]
+
+SECTIONS: Final[Mapping[str, str]] = {
+    "reader": "reader",
+    "decompressor": "decompressor",
+    "deserializer": "deserializer",
+    "filter": "filter",
+    "filter_before": "filter",
+    "transform": "transform",
+    "filter_after": "filter",
+    "grouper": "grouper",
+    "writer": "writer",
+    "persistence": "persistence",
+    "stats_manager": "stats_manager",
+}
+"""Section to the family of its class; in the order in which they are made."""
+_MANDATORY: Final = ("reader", "writer")
+_OPTIONS: Final = "exporter_options"
+
+
+class ExporterOptions(Module):
+    """The section ``exporter_options``: what concerns the whole run."""
+
+    family = "exporter_options"
+    supported_options = {
+        "log_level": Option(
+            type=str, default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), help="Of the log.",
+        ),
+        "logger_name": Option(type=str, default=LOGGER, help="Name of the logger."),
+        "formatter": Option(type=dict, default=None, help="Section of the formatter; default: JsonExportFormatter."),
+        "notifications": Option(type=ListOf(dict), default=[], help="Sections of those who are told of start and end."),
+        "prevent_bypass": Option(type=bool, default=False, help="Never copy from source to target past the pipeline."),
+        "disable_retries": Option(type=bool, default=False, help="Readers and writers try once only."),
+        "threaded": Option(type=bool, default=False, help="Reader, stages and writer in a thread each."),
+        "thread_queue_size": Option(type=int, default=100, help="Batches that may wait between two threads."),
+        "forced_reads": Option(type=bool, default=False, help="Read each batch whole before its records go on."),
+        "resume": Option(type=bool, default=False, help="Go on with the job persistence_state_id."),
+        "persistence_state_id": Option(type=str, default=None, help="Id of the job."),
+        "on_bad_record": Option(
+            type=str, default="fail", choices=CHOICES,
+            help="A record that cannot be read or changed ends the run, is left out, or is kept aside, too.",
+        ),
+        "work_dir": Option(type=str, default=None, help="Directory for buffers; default: in the state folder."),
+    }  # fmt: skip
+
+
+class Parts:
+    """The modules of one configuration.
+
+    Args:
+        configuration: a mapping, as ``read`` gives it.
+        metadata: of the run.
+
+    Raises:
+        ConfigCheckError: all that is wrong with it.
+
+    Attributes:
+        options: of the whole run.
+        modules: by section, where there is one; ``formatter`` among them.
+        notifications: in the order given.
+    """
+
+    def __init__(self, configuration: Mapping[str, Any], metadata: ExportMetadata | None = None) -> None:
+        if not isinstance(configuration, Mapping):
+            raise ConfigurationError(
+                None, f"the configuration is a {type(configuration).__name__}: give a mapping with reader and writer"
+            )
+        self.metadata = metadata or ExportMetadata()
+        self.errors: dict[str, Any] = {}
+        self.modules: dict[str, Any] = {}
+        self.notifications: list[Any] = []
+        self.options = ExporterOptions()
+        self._make(dict(configuration))
+        if self.errors:
+            raise ConfigCheckError(self.errors)
+
+    def _make(self, configuration: dict[str, Any]) -> None:
+        unknown = [named(name, [*SECTIONS, _OPTIONS]) for name in configuration if name not in (*SECTIONS, _OPTIONS)]
+        if unknown:
+            self.errors["unsupported_sections"] = ", ".join(unknown)
+        if configuration.get("filter"):
+            configuration["filter_before"] = configuration.pop("filter")  # the alias wins, as it did
+        for section, family in SECTIONS.items():
+            if configuration.get(section) is not None:
+                module = self._module(section, family, configuration[section])
+                if module is not None:
+                    self.modules[section] = module
+            elif section in _MANDATORY:
+                self.errors[section] = "Missing section"
+        self._make_options(configuration.get(_OPTIONS) or {})
+        self._give_to_reader()
+
+    def _make_options(self, given: Any) -> None:
+        if not isinstance(given, Mapping):
+            self.errors[_OPTIONS] = f"{given!r:.80} is no mapping"
+            return
+        try:
+            self.options = ExporterOptions({"options": given}, self.metadata)
+        except ConfigCheckError as error:
+            self.errors[_OPTIONS] = next(iter(error.errors.values()))
+            return
+        formatter = self.options.read_option("formatter")
+        if formatter is not None:
+            self.modules["formatter"] = self._module("formatter", "formatter", formatter)
+        for number, section in enumerate(self.options.read_option("notifications")):
+            module = self._module(f"notifications_{number}", "notification", section)
+            self.notifications.append(module)
+
+    def _give_to_reader(self) -> None:
+        reader = self.modules.get("reader")
+        for section in ("decompressor", "deserializer"):
+            module = self.modules.get(section)
+            if module is None or reader is None:
+                continue
+            if hasattr(reader, section):
+                setattr(reader, section, module)
+            else:
+                self.errors[section] = f"{type(reader).__name__} reads no streams: it takes no {section}"
+
+    def _module(self, section: str, family: str, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            self.errors[section] = f'{given!r:.80} is no section: give {{"name": …, "options": {{…}}}}'
+            return None
+        if not given.get("name"):
+            self.errors[section] = "Module name is missing"
+            return None
+        try:
+            cls = find(family, given["name"])
+            extra = [named(key, ("name", "options")) for key in given if key not in ("name", "options")]
+            if extra:
+                raise ConfigurationError(None, f"{', '.join(extra)}: a section has name and options only")
+            made = _made(cls, given, self.metadata)
+        except ConfigCheckError as error:
+            inner = error.errors
+            self.errors[section] = next(iter(inner.values())) if len(inner) == 1 else inner
+        except (InvalidConfigError, MissingModuleError) as error:
+            self.errors[section] = error.content
+        else:
+            made.part = section
+            return made
+        return None
+
+
+def _made(cls: Any, given: Mapping[str, Any], metadata: ExportMetadata) -> Any:
+    if issubclass(cls, Exporter):
+        options = dict(given.get("options") or {})
+        names = [name for name in ExporterWriter.supported_options if name in options and name != "exporter"]
+        own = {name: options.pop(name) for name in names}
+        return ExporterWriter(metadata=metadata, exporter={"name": given["name"], "options": options}, **own)
+    return cls({"options": given.get("options") or {}}, metadata)
+
+
+def check_for_errors(config: Mapping[str, Any], raise_exception: bool = True) -> dict[str, Any]:
+    """All that is wrong with a configuration, before anything runs: section to message, or to option to message.
+
+    Args:
+        config: the configuration.
+        raise_exception: raise it, rather than return it.
+
+    Raises:
+        ConfigCheckError: something is wrong.
+    """
+    try:
+        parts = Parts(config)
+    except ConfigCheckError as error:
+        if raise_exception:
+            raise
+        return error.errors
+    for module in (*parts.modules.values(), *parts.notifications):
+        module.close()
+    return {}
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """The configuration in a file, JSON or YAML.
+
+    Raises:
+        ConfigurationError: it cannot be read, or is no mapping.
+        MissingModuleError: it is YAML, and the extra ``yaml`` is not installed.
+    """
+    import json
+
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(None, f"configuration {path}: {error}") from error
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = _yaml(path, text)
+    if not isinstance(found, dict):
+        raise ConfigurationError(
+            None, f"configuration {path} is a {type(found).__name__}: give a mapping with reader and writer"
+        )
+    return found
+
+
+def _yaml(path: str | Path, text: str) -> Any:
+    try:
+        import yaml
+    except ModuleNotFoundError as error:
+        raise MissingModuleError(
+            None, f"configuration {path} is no JSON; for YAML: pip install 'resilient-exporters[yaml]'"
+        ) from error
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigurationError(None, f"configuration {path} is neither JSON nor YAML: {error}") from error
+
+
+def stored(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration as it is kept with a job: in the place of secrets stands where they come from."""
+    kept: dict[str, Any] = {}
+    for section, given in configuration.items():
+        family = SECTIONS.get(section)
+        if family is not None and isinstance(given, Mapping):
+            kept[section] = _kept(family, given)
+        elif section == _OPTIONS and isinstance(given, Mapping):
+            kept[section] = dict(given)
+            if isinstance(given.get("formatter"), Mapping):
+                kept[section]["formatter"] = _kept("formatter", given["formatter"])
+            if given.get("notifications"):
+                kept[section]["notifications"] = [_kept("notification", one) for one in given["notifications"]]
+        else:
+            kept[section] = given
+    return kept
+
+
+def _kept(family: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    options = given.get("options") or {}
+    try:
+        cls = find(family, given.get("name"))
+    except ResilientExporterException:
+        return dict(given)
+    if issubclass(cls, Exporter):
+        table: Mapping[str, Option] = {
+            name: Option(type=object, secret=True)
+            for name in inspect.signature(cls).parameters
+            if any(word in name for word in ("password", "secret", "key", "token"))
+        }
+    else:
+        table = cls.supported_options
+    return {**given, "options": redacted(table, options)}

@@ -1,0 +1,221 @@
+"""Pipeline: records from a reader, through stages, to a writer; resumable to the record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resilient_exporters.exporter import Exporter
+from resilient_exporters.pipeline.bad_records import CHOICES, BadRecords
+from resilient_exporters.pipeline.configuration import Parts, read, stored
+from resilient_exporters.pipeline.errors import ConfigurationError
+from resilient_exporters.pipeline.formatters.base import BaseFormatter
+from resilient_exporters.pipeline.formatters.json import JsonExportFormatter
+from resilient_exporters.pipeline.metadata import ExportMetadata
+from resilient_exporters.pipeline.module import LOGGER, Module
+from resilient_exporters.pipeline.notifications import BaseNotifier
+from resilient_exporters.pipeline.persistence import BasePersistence, SqlitePersistence, persistence_of
+from resilient_exporters.pipeline.readers.base import BaseReader
+from resilient_exporters.pipeline.readers.iterable import IterableReader
+from resilient_exporters.pipeline.report import PipelineReport
+from resilient_exporters.pipeline.run import Run
+from resilient_exporters.pipeline.stages import stage_of
+from resilient_exporters.pipeline.stats import BaseStatsManager, BasicStatsManager
+from resilient_exporters.pipeline.writers.base import BaseWriter
+from resilient_exporters.pipeline.writers.exporter_writer import ExporterWriter
+from resilient_exporters.units import parse_choice, parse_count
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["BasicExporter", "Pipeline"]
+
+_STAGES = ("filter_before", "transform", "filter_after", "grouper")
+
+
+class Pipeline:
+    """One run of records from a reader through stages to a writer.
+
+    After each batch the reader's position, the state of the stages and that of the writer are committed together: a
+    run that ends in any way (an exception, a kill, a power cut) and is resumed gives every record once.
+
+    Args:
+        reader: a reader, or any iterable of records.
+        *stages: filters, transforms, groupers, and plain callables (see ``CallableStage``), in their order.
+        writer: a writer, or any exporter or pool.
+        formatter: for writers of files; default ``JsonExportFormatter``.
+        persistence: where the job's state is kept; default ``SqlitePersistence``, a file in the state folder.
+        notifications: who is told of start, end and failure.
+        stats_manager: gets the times of each batch; default ``BasicStatsManager``.
+        on_bad_record: "fail", "skip" or "dead": what becomes of a record that cannot be read or changed.
+        resume: id of a job that was interrupted; it goes on where it was last committed.
+        work_dir: directory for buffers; default: in the state folder, beside the jobs.
+        threaded: reader, stages and writer in a thread each.
+        thread_queue_size: batches that may wait between two of these threads.
+        forced_reads: read each batch whole before its records go on.
+        prevent_bypass: never copy from source to target past the pipeline.
+        disable_retries: readers and writers try once only.
+        log_level, logger_name: of the log.
+
+    Raises:
+        ConfigurationError: an argument cannot be what was given.
+
+    Example:
+        >>> from resilient_exporters.pipeline import Pipeline
+        >>> from resilient_exporters.testing import RecordingExporter
+        >>> report = Pipeline([{"n": 1}, {"n": 2}], lambda record: record["n"] > 1, writer=RecordingExporter()).run()
+        >>> report.written
+        1
+    """
+
+    def __init__(
+        self,
+        reader: BaseReader | Iterable[Any],
+        *stages: Any,
+        writer: BaseWriter | Exporter,
+        formatter: BaseFormatter | None = None,
+        persistence: BasePersistence | None = None,
+        notifications: Sequence[BaseNotifier] = (),
+        stats_manager: BaseStatsManager | None = None,
+        on_bad_record: str = "fail",
+        resume: str | None = None,
+        work_dir: str | Path | None = None,
+        threaded: bool = False,
+        thread_queue_size: int = 100,
+        forced_reads: bool = False,
+        prevent_bypass: bool = False,
+        disable_retries: bool = False,
+        log_level: str | None = None,
+        logger_name: str = LOGGER,
+        configuration: Mapping[str, Any] | None = None,
+        metadata: ExportMetadata | None = None,
+    ) -> None:
+        self.metadata = metadata or ExportMetadata()
+        self.reader = reader if isinstance(reader, BaseReader) else IterableReader(reader)
+        self.stages = [stage_of(stage) for stage in stages]
+        self.writer = ExporterWriter(exporter=writer) if isinstance(writer, Exporter) else writer
+        _check(self.writer, BaseWriter, "writer", "a writer or an exporter")
+        self.formatter = formatter or JsonExportFormatter()
+        _check(self.formatter, BaseFormatter, "formatter", "a formatter")
+        self.persistence = persistence or SqlitePersistence()
+        _check(self.persistence, BasePersistence, "persistence", "a persistence")
+        self.notifications = list(notifications)
+        for one in self.notifications:
+            _check(one, BaseNotifier, "notifications", "a notifier")
+        self.stats_manager = stats_manager or BasicStatsManager()
+        self.bad_records = BadRecords(parse_choice(on_bad_record, "on_bad_record", CHOICES))
+        self.resume = resume
+        self.work_dir = None if work_dir is None else Path(work_dir)
+        self.threaded = threaded
+        self.thread_queue_size = parse_count(thread_queue_size, "thread_queue_size")
+        self.forced_reads = forced_reads
+        self.prevent_bypass = prevent_bypass
+        self.disable_retries = disable_retries
+        self.log_level = log_level
+        self.logger_name = logger_name
+        self._name_parts()
+        self.configuration = stored(configuration) if configuration is not None else self._described()
+        self.metadata.configuration = self.configuration
+
+    def _name_parts(self) -> None:
+        seen: set[str] = set()
+        for number, stage in enumerate(self.stages):
+            if stage.part not in _STAGES or stage.part in seen:
+                stage.part = f"stage_{number}"
+            seen.add(stage.part)
+        for module in self.modules:
+            module.metadata = self.metadata
+            module.bad_records = self.bad_records
+
+    @property
+    def modules(self) -> list[Module]:
+        """Reader, stages, formatter and writer."""
+        return [self.reader, *self.stages, self.formatter, self.writer]
+
+    def _described(self) -> dict[str, Any]:
+        """What stands for the configuration of a pipeline that was made in code."""
+        return {
+            module.part: {"name": type(module).__name__, "options": module.shown_options()} for module in self.modules
+        }
+
+    @classmethod
+    def from_configuration(cls, configuration: Mapping[str, Any]) -> Self:
+        """From a mapping with sections.
+
+        Raises:
+            ConfigCheckError: all that is wrong with it.
+        """
+        metadata = ExportMetadata()
+        parts = Parts(configuration, metadata)
+        options, modules = parts.options, parts.modules
+        made = cls.__new__(cls)
+        job = options.read_option("persistence_state_id") if options.read_option("resume") else None
+        if options.read_option("resume") and not job:
+            raise ConfigurationError(None, "exporter_options: resume needs persistence_state_id, the id of the job")
+        Pipeline.__init__(
+            made,
+            modules["reader"],
+            *(modules[section] for section in _STAGES if section in modules),
+            writer=modules["writer"],
+            formatter=modules.get("formatter"),
+            persistence=modules.get("persistence"),
+            notifications=parts.notifications,
+            stats_manager=modules.get("stats_manager"),
+            resume=job,
+            configuration=configuration,
+            metadata=metadata,
+            **{
+                name: options.read_option(name)
+                for name in (
+                    "on_bad_record", "work_dir", "threaded", "thread_queue_size", "forced_reads", "prevent_bypass",
+                    "disable_retries", "log_level", "logger_name",
+                )
+            },
+        )  # fmt: skip
+        return made
+
+    @classmethod
+    def from_file_configuration(cls, path: str | Path) -> Self:
+        """From a JSON or YAML file.
+
+        Raises:
+            ConfigurationError: it cannot be read, or used.
+        """
+        return cls.from_configuration(read(path))
+
+    @classmethod
+    def from_persistence_configuration(cls, uri: str) -> Self:
+        """Go on with a stored job, for instance ``sqlite://path.db:JOB``.
+
+        Raises:
+            ConfigurationError: no such URI; or a secret is to be set in the environment.
+            StateError: no such job.
+        """
+        return cls.from_configuration(persistence_of(uri).configuration_from_uri(uri))
+
+    def run(self) -> PipelineReport:
+        """Run to the end, or until SIGINT or SIGTERM: then up to the next commit.
+
+        Returns:
+            What came of it.
+
+        Raises:
+            Exception: what went wrong in a module; the job can be resumed.
+        """
+        return Run(self).go()
+
+    export = run
+
+
+class BasicExporter(Pipeline):
+    """The old system's name: made from a configuration, a mapping."""
+
+    def __init__(self, configuration: Mapping[str, Any]) -> None:
+        made = type(self).from_configuration(configuration)
+        self.__dict__.update(made.__dict__)
+
+
+def _check(value: object, kind: type, option: str, right: str) -> None:
+    if not isinstance(value, kind):
+        raise ConfigurationError(None, f"{option}={value!r:.80} is not {right}")

@@ -1,0 +1,43 @@
+"""What every reader is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from resilient_exporters.pipeline.module import Module
+
+__all__ = ["BaseReader"]
+
+
+class BaseReader(Module):
+    """Gives records in batches, and can go on from any batch's end.
+
+    A subclass writes ``get_next_batch``, and ``get_last_position`` and ``set_last_position`` where its source can be
+    entered in the middle. The position is asked for when the batch was consumed to its end: it stands for all records
+    given so far, and none after. Records may be plain dicts; the pipeline makes ``BaseRecord`` of them.
+
+    Attributes:
+        finished: set by the reader: there is nothing more. The batch in hand is still taken.
+    """
+
+    family = "reader"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.finished = False
+
+    def get_next_batch(self) -> Iterable[dict[str, Any]]:
+        """The next records: a list or a generator. Sets ``finished`` when there are no more after these."""
+        raise NotImplementedError(f"{type(self).__name__} must define get_next_batch()")
+
+    def get_last_position(self) -> Any:
+        """Where it stands: None, or any value that the codec knows. Kept with the job, given back at a resume."""
+        return None
+
+    def set_last_position(self, position: Any) -> None:
+        """Go on from there. Called before the first batch of a resumed run; None: from the beginning."""
+
+    def is_finished(self) -> bool:
+        """Whether all was given."""
+        return self.finished

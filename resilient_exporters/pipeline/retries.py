@@ -1,0 +1,67 @@
+"""Retries of readers and writers: the one RetryPolicy, because a run has to end."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from resilient_exporters.policy import RetryPolicy
+
+__all__ = ["LONG", "SHORT", "disabled", "retrying"]
+
+LONG = RetryPolicy.long
+SHORT = RetryPolicy.short
+log = logging.getLogger("export-pipeline")
+
+_T = TypeVar("_T")
+_off = threading.Event()
+
+
+@contextlib.contextmanager
+def disabled(off: bool = True) -> Iterator[None]:
+    """Within it everything is tried once only, in all threads of the process."""
+    if not off or _off.is_set():
+        yield
+        return
+    _off.set()
+    try:
+        yield
+    finally:
+        _off.clear()
+
+
+def retrying(
+    function: Callable[[], _T],
+    what: str,
+    policy: RetryPolicy = SHORT,
+    *,
+    errors: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+    sleep: Callable[[float], None] = time.sleep,
+) -> _T:
+    """Call a function until it works, or the policy gives up.
+
+    Args:
+        function: without arguments; may be called several times.
+        what: for the log: what is being done.
+        policy: waits and attempts.
+        errors: what is worth another attempt; any other exception goes through at once.
+        sleep: waits so many seconds.
+
+    Raises:
+        BaseException: what the last attempt raised.
+    """
+    begun, attempt = time.monotonic(), 0
+    while True:
+        attempt += 1
+        try:
+            return function()
+        except errors as error:
+            wait = policy.delay(attempt, error=error)
+            if _off.is_set() or policy.gives_up(attempt, time.monotonic() - begun, upcoming=wait, error=error):
+                raise
+            log.warning("%s failed (%r), attempt %d; again in %g s", what, error, attempt, wait)
+            sleep(wait)
