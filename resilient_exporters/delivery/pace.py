@@ -9,19 +9,24 @@ __all__ = ["Concurrency", "Rate"]
 _MOST = 8
 _NOISE = 0.05  # seconds below which a slower attempt says nothing
 _SLOWER = 2.0  # an attempt this many times slower than usual means that the target is pressed
+_GAIN = 1.05  # one more batch in flight must bring this much
+_HOLD = 200  # full batches until one more is tried again where it brought nothing
+_FRESH = 0.3  # weight of the newest attempt
 
 
 class Concurrency:
-    """Batches in flight: fixed, or grown while the target keeps up and halved when it does not.
+    """Batches in flight: fixed, or grown while that makes the target take more, and halved when it fails.
 
-    "auto" is additive increase, multiplicative decrease: one more batch per round of full batches that were taken at
-    the usual speed, half as many after a failure or when attempts take twice as long as they used to.
+    "auto" is additive increase, multiplicative decrease: one more batch per two rounds of full batches that were taken
+    at the usual speed, half as many after a failure or when attempts take twice as long as they used to. Where one more
+    in flight only makes each take longer (a server that writes one at a time), it goes back by one, and tries again
+    much later.
 
     Args:
         given: a number, or "auto".
     """
 
-    __slots__ = ("_auto", "_level", "_usual")
+    __slots__ = ("_auto", "_hold", "_level", "_seen", "_times", "_usual")
 
     def __init__(self, given: int | str) -> None:
         if given != "auto" and (not isinstance(given, int) or isinstance(given, bool) or given < 1):
@@ -29,6 +34,9 @@ class Concurrency:
         self._auto = given == "auto"
         self._level = 1.0 if isinstance(given, str) else float(given)
         self._usual = 0.0
+        self._times: dict[int, float] = {}
+        self._seen = 0
+        self._hold = 0
 
     @property
     def level(self) -> int:
@@ -45,15 +53,38 @@ class Concurrency:
         """
         if not self._auto:
             return
+        before = self.level
         slow = full and self._usual > 0 and seconds > max(_NOISE, _SLOWER * self._usual * max(1.0, self._level))
         if failed or slow:
             self._level = max(1.0, self._level / 2)
         elif full:
-            self._level = min(float(_MOST), self._level + 1 / self._level)
+            self._grow(before, seconds)
         else:
             self._level = max(1.0, self._level - 1 / self._level)
         if full and not failed:
             self._usual = seconds if not self._usual else min(seconds, 0.9 * self._usual + 0.1 * seconds)
+        if self.level != before:
+            self._seen = 0
+
+    def _grow(self, level: int, seconds: float) -> None:
+        self._seen += 1
+        if self._seen > level:  # those that were in flight when the level changed say nothing of it
+            known = self._times.get(level, seconds)
+            self._times[level] = known + _FRESH * (seconds - known)
+        if self._hold:
+            self._hold -= 1
+            self._seen = level + 1  # then a round to look at it anew
+        elif self._seen != 2 * level + 1:
+            return  # a round to get there, and one to look at; after that it stays, unless it grows
+        elif level > 1 and not self._gains(level):
+            self._level, self._hold = level - 1.0, _HOLD
+        else:
+            self._level = min(float(_MOST), level + 1.0)
+
+    def _gains(self, level: int) -> bool:
+        """Whether so many in flight bring more than one less did."""
+        fewer = self._times.get(level - 1)
+        return fewer is None or level * fewer > _GAIN * (level - 1) * self._times[level]
 
 
 class Rate:

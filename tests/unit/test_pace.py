@@ -25,13 +25,13 @@ def test_a_number_stays() -> None:
 def test_auto_grows_by_one_a_round_of_full_batches_up_to_eight() -> None:
     auto = Concurrency("auto")
     levels = []
-    for _ in range(60):
+    for _ in range(100):
         levels.append(auto.level)
         auto.note(0.1, full=True, failed=False)
-    # Then each level lasts about as many batches as it has in flight
+    # Then each level lasts for a round to get there, and one to look at
     assert sorted(levels) == levels
     assert max(levels) == 8
-    assert all(level <= levels.count(level) <= level + 2 for level in range(1, 8))
+    assert all(levels.count(level) == 2 * level + 1 for level in range(1, 8))
 
 
 def test_auto_is_one_while_the_backlog_is_short() -> None:
@@ -42,20 +42,39 @@ def test_auto_is_one_while_the_backlog_is_short() -> None:
     for _ in range(20):
         auto.note(0.1, full=True, failed=False)
     grown = auto.level
-    for _ in range(60):
+    for _ in range(100):
         auto.note(0.1, full=False, failed=False)
     assert grown > 3
     assert auto.level == 1
 
 
+def test_auto_stays_low_where_more_in_flight_bring_nothing() -> None:
+    # Given a server that writes one batch at a time: two in flight take twice as long each
+    auto = Concurrency("auto")
+    levels = []
+    for _ in range(1000):
+        levels.append(auto.level)
+        auto.note(0.1 * auto.level, full=True, failed=False)
+
+    # Then it tries a second one now and then, and goes back
+    assert max(levels) == 2
+    assert levels.count(2) < 50
+    assert levels.count(1) + levels.count(2) == 1000
+
+    # When the server gets better
+    for _ in range(600):
+        auto.note(0.1, full=True, failed=False)
+    assert auto.level == 8
+
+
 def test_auto_is_halved_by_failures_and_by_rising_latency() -> None:
     auto = Concurrency("auto")
-    for _ in range(60):
+    for _ in range(100):
         auto.note(0.1, full=True, failed=False)
     auto.note(0.1, full=True, failed=True)
     assert auto.level == 4
     # Given eight in flight, a target that shares its time among them is not slow, one far beyond that is
-    for _ in range(60):
+    for _ in range(100):
         auto.note(0.1, full=True, failed=False)
     auto.note(0.1 * 8, full=True, failed=False)
     assert auto.level == 8
