@@ -60,6 +60,7 @@ class Run:
         self._log = logging.getLogger(pipeline.logger_name)
         self._stop = threading.Event()
         self._abort = threading.Event()
+        self._reader.stopping = lambda: self._stop.is_set() or self._abort.is_set()
         self._read = 0
         self._batches = 0
         self._uri = ""
@@ -287,6 +288,7 @@ class Run:
         self._persistence.commit(checkpoint)
         self._position = checkpoint.position
         self._writer.committed()
+        self._reader.committed(checkpoint.position)
 
     # -- threads -------------------------------------------------------------------------------------------------
 

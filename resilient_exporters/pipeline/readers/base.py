@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from resilient_exporters.pipeline.module import Module
@@ -19,6 +19,8 @@ class BaseReader(Module):
 
     Attributes:
         finished: set by the reader: there is nothing more. The batch in hand is still taken.
+        stopping: set by the pipeline: whether the run is asked to stop. A reader that waits for records looks at it
+            several times a second, and ends its batch with what it has.
     """
 
     family = "reader"
@@ -26,6 +28,7 @@ class BaseReader(Module):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.finished = False
+        self.stopping: Callable[[], bool] = bool  # which says False
 
     def get_next_batch(self) -> Iterable[dict[str, Any]]:
         """The next records: a list or a generator. Sets ``finished`` when there are no more after these."""
@@ -37,6 +40,12 @@ class BaseReader(Module):
 
     def set_last_position(self, position: Any) -> None:
         """Go on from there. Called before the first batch of a resumed run; None: from the beginning."""
+
+    def committed(self, position: Any) -> None:
+        """All up to this position is on record: a resume begins after it. Here a source is told what it may forget.
+
+        In a threaded run this is another thread than the one that reads, and the reader is ahead of the position.
+        """
 
     def is_finished(self) -> bool:
         """Whether all was given."""
