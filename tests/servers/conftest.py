@@ -239,6 +239,19 @@ def mongo_database(ferretdb: Instance) -> Iterator[str]:
         client.drop_database(name)
 
 
+# Brokers
+
+
+@pytest.fixture
+def kafka(servers: Servers) -> Instance:
+    return or_skip("kafka", lambda: servers.shared("kafka"))
+
+
+@pytest.fixture
+def mosquitto(servers: Servers) -> Instance:
+    return or_skip("mosquitto", lambda: servers.shared("mosquitto"))
+
+
 # SQL
 
 

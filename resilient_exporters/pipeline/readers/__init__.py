@@ -4,5 +4,14 @@ from __future__ import annotations
 
 from resilient_exporters.pipeline.readers.base import BaseReader
 from resilient_exporters.pipeline.readers.iterable import IterableReader
+from resilient_exporters.pipeline.readers.kafka import BaseKafkaReader, KafkaReader, KafkaScannerReader
+from resilient_exporters.pipeline.readers.kafka_sample import KafkaRandomReader
 
-__all__ = ["BaseReader", "IterableReader"]
+__all__ = [
+    "BaseKafkaReader",
+    "BaseReader",
+    "IterableReader",
+    "KafkaRandomReader",
+    "KafkaReader",
+    "KafkaScannerReader",
+]

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from tests.servers.provision.cache import Cache, UnavailableError
 from tests.servers.provision.elasticsearch import Elasticsearch8, Elasticsearch9
+from tests.servers.provision.kafka import Kafka
 from tests.servers.provision.mongodb import FailCommand, FerretDB, MongoJava
+from tests.servers.provision.mosquitto import Mosquitto
 from tests.servers.provision.nginx import Nginx
 from tests.servers.provision.server import HOST, Instance, Server, ServerError
 from tests.servers.provision.sql import MariaDB, PostgreSQL
@@ -27,5 +29,7 @@ SERVERS: dict[str, Server] = {
         Elasticsearch9(),
         MongoJava(),
         FailCommand(),
+        Kafka(),
+        Mosquitto(),
     )
 }
