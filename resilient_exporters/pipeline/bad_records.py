@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -73,11 +74,18 @@ class BadRecords:
             last = ", more are only counted" if number == _LOGGED else ""
             log.warning("%s: a bad record left out (%s) %s%s", part, reason, where, last)
 
-    def drain(self) -> list[BadRecord]:
-        """Those put aside since the last call."""
+    def drain(self, *, of: Collection[str] | None = None, but: Collection[str] = ()) -> list[BadRecord]:
+        """Those put aside since the last call.
+
+        Args:
+            of: of these parts only; None: of all.
+            but: not of these.
+        """
         with self._lock:
-            kept, self._kept = self._kept, []
-        return kept
+            taken = [one for one in self._kept if (of is None or one.part in of) and one.part not in but]
+            if taken:
+                self._kept = [one for one in self._kept if one not in taken]
+        return taken
 
 
 def _shown(data: Any) -> str:

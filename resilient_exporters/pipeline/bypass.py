@@ -10,6 +10,6 @@ if TYPE_CHECKING:
 __all__ = ["take"]
 
 
-def take(pipeline: Pipeline) -> bool:
+def take(pipeline: Pipeline) -> bool:  # noqa: ARG001 - the ways past the pipeline look at it
     """Take the first way past the pipeline that can be taken. False: there is none."""
     return False

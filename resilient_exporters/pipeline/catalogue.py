@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -15,6 +16,8 @@ from resilient_exporters.pipeline.module import Module
 from resilient_exporters.pipeline.option import REQUIRED, named
 
 __all__ = ["FAMILIES", "WrongFamily", "classes", "find", "module_options"]
+
+log = logging.getLogger("export-pipeline")
 
 _PACKAGE: Final = "resilient_exporters.pipeline"
 FAMILIES: Final[Mapping[str, str]] = {
@@ -59,7 +62,10 @@ def classes(family: str) -> dict[str, type[Module]]:
         if isinstance(value := getattr(place, name), type) and issubclass(value, Module) and not name.startswith("Base")
     }
     for point in importlib.metadata.entry_points(group=f"resilient_exporters.{family}s"):
-        found[point.name] = _checked(point.load(), family, point.name)
+        try:
+            found[point.name] = _checked(point.load(), family, point.name)
+        except Exception as error:  # noqa: BLE001 - a plugin that does not load must not take the others with it
+            log.warning("plugin %s of %s cannot be loaded: %s", point.name, point.value, error)
     return dict(sorted(found.items()))
 
 
@@ -101,7 +107,7 @@ def _imported(name: str, family: str) -> Any:
     module, _, attribute = name.replace(":", ".").rpartition(".")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:
         known = classes(family)
         hint = f"; there are: {', '.join(known)}" if name.startswith(_OLD) else ""
         raise ConfigurationError(None, f"{name} cannot be loaded: {error}{hint}") from error

@@ -1,4 +1,4 @@
-"""The state of jobs in a database: position, states, journals and put-aside records, in one transaction a batch.
+"""The state of jobs: position, states, journals and put-aside records, in one transaction a batch.
 
 Values are MessagePack of our codec, so that positions keep their types and nothing in them can run.
 """
@@ -6,50 +6,26 @@ Values are MessagePack of our codec, so that positions keep their types and noth
 from __future__ import annotations
 
 import json
-import logging
-import re
-import sqlite3
-import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from resilient_exporters.codec import decode, encode
-from resilient_exporters.delivery.directory import make_directory
+from resilient_exporters.errors import EncodingError
 from resilient_exporters.pipeline.bad_records import BadRecord
 from resilient_exporters.pipeline.errors import StateError
+from resilient_exporters.pipeline.job_database import JobDatabase, LostConnectionError, shown
+from resilient_exporters.pipeline.retries import SHORT, retrying
 
-__all__ = ["Checkpoint", "Job", "Store"]
+__all__ = ["Checkpoint", "Job", "Store", "packed", "plain_figures", "unpacked"]
 
-log = logging.getLogger("export-pipeline")
-
-_VERSION = 1
-_TABLES = """
-CREATE TABLE IF NOT EXISTS job (
-    id VARCHAR(64) PRIMARY KEY, version INTEGER NOT NULL, created DOUBLE PRECISION NOT NULL,
-    last_committed DOUBLE PRECISION, job_finished INTEGER NOT NULL, configuration {text} NOT NULL,
-    last_position {blob}, figures {blob});
-CREATE TABLE IF NOT EXISTS job_state (
-    job VARCHAR(64) NOT NULL, part VARCHAR(64) NOT NULL, value {blob} NOT NULL, PRIMARY KEY (job, part));
-CREATE TABLE IF NOT EXISTS job_journal (
-    job VARCHAR(64) NOT NULL, part VARCHAR(64) NOT NULL, number BIGINT NOT NULL, value {blob} NOT NULL,
-    PRIMARY KEY (job, part, number));
-CREATE TABLE IF NOT EXISTS job_dead (
-    job VARCHAR(64) NOT NULL, number BIGINT NOT NULL, created DOUBLE PRECISION NOT NULL, value {blob} NOT NULL,
-    PRIMARY KEY (job, number));
-"""
-_TYPES = {
-    "sqlite": {"text": "TEXT", "blob": "BLOB"},
-    "postgresql": {"text": "TEXT", "blob": "BYTEA"},
-    "mysql": {"text": "LONGTEXT", "blob": "LONGBLOB"},
-}
-_PARTS = ("job_state", "job_journal", "job_dead")
-_EXTRAS = {"postgresql": "postgres", "mysql": "mysql"}
+_VERSION: Final = 1
+_KEPT: Final = 1000
+_PARTS: Final = ("job_state", "job_journal", "job_dead")
 
 
 class Checkpoint(msgspec.Struct, kw_only=True):
@@ -85,17 +61,20 @@ class Job(msgspec.Struct, kw_only=True):
     """
 
     id: str
-    created: float
-    last_committed: float | None
-    finished: bool
-    configuration: dict[str, Any]
-    position: Any
-    figures: dict[str, Any]
-    dead: int
+    created: float = 0.0
+    last_committed: float | None = None
+    finished: bool = False
+    configuration: dict[str, Any] = {}
+    position: Any = None
+    figures: dict[str, Any] = {}
+    dead: int = 0
 
 
 class Store:
     """The jobs of one database. Used by one thread at a time; any thread may be that one.
+
+    Each commit leaves a token that the next one must find: a process that another one has overtaken, because it
+    resumed the same job, cannot commit any more.
 
     Args:
         url: a path of an SQLite file, made with its directory if need be; or a SQLAlchemy URL of a PostgreSQL or
@@ -108,118 +87,88 @@ class Store:
 
     def __init__(self, url: str | Path) -> None:
         self.url = url
-        self.dialect = "sqlite"
-        self._lock = threading.RLock()
-        try:
-            self._connection = self._connect(url)
-            with self._transaction() as run:
-                for statement in _TABLES.format(**_TYPES[self.dialect]).split(";"):
-                    if statement.strip():
-                        run(statement)
-        except StateError:
-            raise
-        except Exception as error:
-            if _of_database(error) or isinstance(error, OSError):
-                raise StateError(None, f"the state of jobs in {_shown(url)} cannot be used: {error}") from error
-            raise
-
-    def _connect(self, url: str | Path) -> Any:
-        if isinstance(url, str) and "://" in url:
-            from resilient_exporters.errors import MissingModuleError
-
-            self.dialect = re.split(r"[+:]", url, maxsplit=1)[0].replace("mariadb", "mysql")
-            if self.dialect not in _TYPES:
-                raise StateError(None, f"state of jobs: {self.dialect!r} is none of {', '.join(_TYPES)}")
-            try:
-                import sqlalchemy
-
-                return sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool).raw_connection()
-            except ModuleNotFoundError as error:
-                extra = _EXTRAS.get(self.dialect, "sql")
-                raise MissingModuleError(
-                    None, f"state of jobs in {self.dialect} needs {error.name}: "
-                    f"pip install 'resilient-exporters[{extra}]'"
-                ) from error  # fmt: skip
-        path = Path(url)
-        make_directory(path.absolute().parent)
-        path.touch(mode=0o600)
-        connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-        except sqlite3.Error:
-            connection.close()
-            raise
-        return connection
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Any]:
-        """Run statements with ``?`` for values, all of them or none."""
-        with self._lock:
-            cursor = self._connection.cursor()
-            mark = "?" if self.dialect == "sqlite" else "%s"
-
-            def run(statement: str, *values: Any) -> Any:
-                cursor.execute(statement.replace("?", mark), values)
-                return cursor
-
-            try:
-                if self.dialect == "sqlite":
-                    cursor.execute("BEGIN IMMEDIATE")
-                yield run
-                self._connection.commit()
-            except BaseException:
-                self._connection.rollback()
-                raise
-            finally:
-                cursor.close()
+        self._database = JobDatabase(url)
+        self._transaction = self._database.transaction
+        self._tokens: dict[str, str] = {}
 
     def create(self, configuration: Mapping[str, Any], job: str | None = None) -> str:
-        """Make a job. Returns its id."""
+        """Make a job; the oldest of more than a thousand finished ones are forgotten. Returns its id."""
         job = job or uuid.uuid4().hex
+        token = self._tokens[job] = uuid.uuid4().hex
         with self._transaction() as run:
             run(
-                "INSERT INTO job (id, version, created, job_finished, configuration) VALUES (?, ?, ?, 0, ?)",
-                job, _VERSION, time.time(), json.dumps(configuration, default=str),
+                "INSERT INTO job (id, version, created, job_finished, configuration, token) VALUES (?, ?, ?, 0, ?, ?)",
+                job, _VERSION, time.time(), json.dumps(configuration, default=str), token,
             )  # fmt: skip
+            old = run(
+                "SELECT id FROM job WHERE job_finished = 1 AND NOT EXISTS "
+                "(SELECT 1 FROM job_dead WHERE job_dead.job = job.id) ORDER BY created DESC LIMIT 1000 OFFSET ?", _KEPT,
+            ).fetchall()  # fmt: skip
+            for (each,) in old:
+                run("DELETE FROM job WHERE id = ?", each)
         return job
 
-    def commit(self, job: str, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint: all of it, synced, or nothing.
+    def claim(self, job: str) -> None:
+        """Go on with a job: who worked on it before cannot commit any more.
 
         Raises:
-            StateError: the job is gone, or the database does not take it.
+            StateError: there is no such job.
         """
-        try:
-            with self._transaction() as run:
-                found = run(
-                    "UPDATE job SET last_position = ?, figures = ?, last_committed = ? WHERE id = ?",
-                    _packed(checkpoint.position), _packed(checkpoint.figures), time.time(), job,
-                ).rowcount  # fmt: skip
-                if not found:
-                    raise StateError(None, f"job {job} is gone from {_shown(self.url)}")
-                for part, value in checkpoint.states.items():
-                    run("DELETE FROM job_state WHERE job = ? AND part = ?", job, part)
-                    run("INSERT INTO job_state (job, part, value) VALUES (?, ?, ?)", job, part, _packed(value))
-                for part, entries in checkpoint.journals.items():
-                    if entries:
-                        number = self._next(run, "job_journal", job, part)
-                        run(
-                            "INSERT INTO job_journal (job, part, number, value) VALUES (?, ?, ?, ?)",
-                            job, part, number, _packed(entries),
-                        )  # fmt: skip
-                for bad in checkpoint.dead:
-                    number = self._next(run, "job_dead", job)
+        token = uuid.uuid4().hex
+        with self._transaction() as run:
+            if not run("UPDATE job SET token = ? WHERE id = ?", token, job).rowcount:
+                raise StateError(None, f"there is no job {job} in {shown(self.url)}")
+        self._tokens[job] = token
+
+    def commit(self, job: str, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint: all of it, synced, or nothing. Waits for a server that went away.
+
+        Raises:
+            StateError: the job is gone, another process goes on with it, or the database does not take it.
+        """
+        if job not in self._tokens:
+            self.claim(job)
+        before, after = self._tokens[job], uuid.uuid4().hex
+        if self._database.remote:
+            what = f"the commit of job {job}"
+            retrying(lambda: self._commit(job, checkpoint, before, after), what, SHORT, errors=LostConnectionError)
+        else:
+            self._commit(job, checkpoint, before, after)
+        self._tokens[job] = after
+
+    def _commit(self, job: str, checkpoint: Checkpoint, before: str, after: str) -> None:
+        with self._transaction() as run:
+            found = run(
+                "UPDATE job SET last_position = ?, figures = ?, last_committed = ?, token = ? "
+                "WHERE id = ? AND token = ?",
+                packed(checkpoint.position), packed(plain_figures(checkpoint.figures)), time.time(), after, job, before,
+            ).rowcount  # fmt: skip
+            if not found:
+                if self._token(run, job) == after:
+                    return  # an answer that was lost: it was done
+                raise StateError(None, f"job {job} was taken over by another process: this one must not go on")
+            for part, value in checkpoint.states.items():
+                run("DELETE FROM job_state WHERE job = ? AND part = ?", job, part)
+                run("INSERT INTO job_state (job, part, value) VALUES (?, ?, ?)", job, part, packed(value))
+            for part, entries in checkpoint.journals.items():
+                if entries:
+                    number = self._next(run, "job_journal", job, part)
                     run(
-                        "INSERT INTO job_dead (job, number, created, value) VALUES (?, ?, ?, ?)",
-                        job, number, time.time(), _packed(msgspec.to_builtins(bad, builtin_types=(bytes,))),
+                        "INSERT INTO job_journal (job, part, number, value) VALUES (?, ?, ?, ?)",
+                        job, part, number, packed(entries),
                     )  # fmt: skip
-        except StateError:
-            raise
-        except Exception as error:
-            if _of_database(error):
-                raise StateError(None, f"job {job}: its state cannot be written: {error}") from error
-            raise
+            for bad in checkpoint.dead:
+                number = self._next(run, "job_dead", job)
+                run(
+                    "INSERT INTO job_dead (job, number, created, value) VALUES (?, ?, ?, ?)",
+                    job, number, time.time(), packed(_plain_record(bad)),
+                )  # fmt: skip
+
+    def _token(self, run: Any, job: str) -> str:
+        row = run("SELECT token FROM job WHERE id = ?", job).fetchone()
+        if row is None:
+            raise StateError(None, f"job {job} is gone from {shown(self.url)}")
+        return str(row[0])
 
     @staticmethod
     def _next(run: Any, table: str, job: str, part: str | None = None) -> int:
@@ -234,7 +183,7 @@ class Store:
         """
         found = self.jobs(job)
         if not found:
-            raise StateError(None, f"there is no job {job} in {_shown(self.url)}")
+            raise StateError(None, f"there is no job {job} in {shown(self.url)}")
         return found[0]
 
     def jobs(self, job: str | None = None) -> list[Job]:
@@ -248,20 +197,13 @@ class Store:
         newer = [row[0] for row in rows if row[1] > _VERSION]
         if newer:
             raise StateError(None, f"job {newer[0]} was written by a newer version: update this package")
-        return [
-            Job(
-                id=row[0], created=row[2], last_committed=row[3], finished=bool(row[4]),
-                configuration=json.loads(row[5]), position=_unpacked(row[6]), figures=_unpacked(row[7]) or {},
-                dead=row[8],
-            )
-            for row in rows
-        ]  # fmt: skip
+        return [_job(row) for row in rows]
 
     def states(self, job: str) -> dict[str, Any]:
         """What was kept of the modules, by part."""
         with self._transaction() as run:
             rows = run("SELECT part, value FROM job_state WHERE job = ?", job).fetchall()
-        return {part: _unpacked(value) for part, value in rows}
+        return {part: unpacked(value) for part, value in rows}
 
     def journal(self, job: str, part: str) -> Iterator[list[Any]]:
         """The journal of a module, in the order of its commits."""
@@ -275,13 +217,13 @@ class Store:
             if row is None:
                 return
             number = row[0]
-            yield _unpacked(row[1])
+            yield unpacked(row[1])
 
     def dead(self, job: str) -> list[BadRecord]:
         """The records that were put aside."""
         with self._transaction() as run:
             rows = run("SELECT value FROM job_dead WHERE job = ? ORDER BY number", job).fetchall()
-        return [BadRecord(**_unpacked(row[0])) for row in rows]
+        return [BadRecord(**unpacked(row[0])) for row in rows]
 
     def finish(self, job: str) -> None:
         """Mark a job as done; what only a resume needs goes."""
@@ -299,21 +241,50 @@ class Store:
 
     def close(self) -> None:
         """Close the connection."""
-        self._connection.close()
+        self._database.close()
 
 
-def _packed(value: Any) -> bytes | None:
+def _job(row: Any) -> Job:
+    try:
+        return Job(
+            id=row[0], created=row[2], last_committed=row[3], finished=bool(row[4]), configuration=json.loads(row[5]),
+            position=unpacked(row[6]), figures=unpacked(row[7]) or {}, dead=row[8],
+        )  # fmt: skip
+    except (ValueError, EncodingError) as error:
+        raise StateError(None, f"the state of job {row[0]} is damaged: {error}") from error
+
+
+def packed(value: Any) -> bytes | None:
+    """A value as it is kept.
+
+    Raises:
+        EncodingError: it cannot be; where in it, and why.
+    """
     return None if value is None else encode({"value": value}, "state")
 
 
-def _unpacked(value: Any) -> Any:
+def unpacked(value: Any) -> Any:
+    """What was packed.
+
+    Raises:
+        EncodingError: it is damaged.
+    """
     return None if value is None else decode(bytes(value))["value"]
 
 
-def _of_database(error: BaseException) -> bool:
-    """Whether it comes from a driver: each has a tree of its own, with names that are the same everywhere."""
-    return any(kind.__name__ in ("DatabaseError", "InterfaceError", "SQLAlchemyError") for kind in type(error).__mro__)
+def plain_figures(figures: Any) -> Any:
+    """Figures that can be kept: a module may note anything, and what it notes must not be able to end the run."""
+    try:
+        encode({"value": figures}, "figures")
+    except EncodingError:
+        return json.loads(json.dumps(figures, default=str, skipkeys=True))
+    return figures
 
 
-def _shown(url: str | Path) -> str:
-    return re.sub(r"//[^@/]*@", "//…@", str(url))
+def _plain_record(bad: BadRecord) -> dict[str, Any]:
+    kept = {"data": bad.data, "reason": bad.reason, "where": bad.where, "part": bad.part}
+    try:
+        encode(kept, "record")
+    except EncodingError:
+        kept["data"] = repr(bad.data)
+    return kept

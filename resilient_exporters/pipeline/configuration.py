@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from resilient_exporters.errors import InvalidConfigError, MissingModuleError, ResilientExporterException
+from resilient_exporters.errors import InvalidConfigError, MissingModuleError
 from resilient_exporters.exporter import Exporter
 from resilient_exporters.pipeline.bad_records import CHOICES
 from resilient_exporters.pipeline.catalogue import find
 from resilient_exporters.pipeline.errors import ConfigCheckError, ConfigurationError
 from resilient_exporters.pipeline.metadata import ExportMetadata
 from resilient_exporters.pipeline.module import LOGGER, Module
-from resilient_exporters.pipeline.option import ListOf, Option, named, redacted
+from resilient_exporters.pipeline.option import ListOf, Option, named
 from resilient_exporters.pipeline.writers.exporter_writer import ExporterWriter
+from resilient_exporters.units import parse_count
 
-__all__ = ["SECTIONS", "ExporterOptions", "Parts", "check_for_errors", "read", "stored"]
+__all__ = ["SECTIONS", "ExporterOptions", "Parts", "check_for_errors", "read"]
 
 SECTIONS: Final[Mapping[str, str]] = {
     "reader": "reader",
@@ -51,7 +51,10 @@ class ExporterOptions(Module):
         "prevent_bypass": Option(type=bool, default=False, help="Never copy from source to target past the pipeline."),
         "disable_retries": Option(type=bool, default=False, help="Readers and writers try once only."),
         "threaded": Option(type=bool, default=False, help="Reader, stages and writer in a thread each."),
-        "thread_queue_size": Option(type=int, default=100, help="Batches that may wait between two threads."),
+        "thread_queue_size": Option(
+            type=int, default=100, check=lambda value: parse_count(value, "thread_queue_size"),
+            help="Batches that may wait between two threads.",
+        ),
         "forced_reads": Option(type=bool, default=False, help="Read each batch whole before its records go on."),
         "resume": Option(type=bool, default=False, help="Go on with the job persistence_state_id."),
         "persistence_state_id": Option(type=str, default=None, help="Id of the job."),
@@ -81,8 +84,8 @@ class Parts:
 
     def __init__(self, configuration: Mapping[str, Any], metadata: ExportMetadata | None = None) -> None:
         if not isinstance(configuration, Mapping):
-            raise ConfigurationError(
-                None, f"the configuration is a {type(configuration).__name__}: give a mapping with reader and writer"
+            raise ConfigCheckError(
+                {"configuration": f"a {type(configuration).__name__}: give a mapping with reader and writer"}
             )
         self.metadata = metadata or ExportMetadata()
         self.errors: dict[str, Any] = {}
@@ -91,17 +94,26 @@ class Parts:
         self.options = ExporterOptions()
         self._make(dict(configuration))
         if self.errors:
+            self.close()
             raise ConfigCheckError(self.errors)
+
+    def close(self) -> None:
+        """Close the modules: they are not going to run."""
+        for module in (*self.modules.values(), *self.notifications):
+            if module is not None:
+                module.close()
 
     def _make(self, configuration: dict[str, Any]) -> None:
         unknown = [named(name, [*SECTIONS, _OPTIONS]) for name in configuration if name not in (*SECTIONS, _OPTIONS)]
         if unknown:
             self.errors["unsupported_sections"] = ", ".join(unknown)
+        labels = {}
         if configuration.get("filter"):
             configuration["filter_before"] = configuration.pop("filter")  # the alias wins, as it did
+            labels["filter_before"] = "filter"
         for section, family in SECTIONS.items():
             if configuration.get(section) is not None:
-                module = self._module(section, family, configuration[section])
+                module = self._module(section, family, configuration[section], labels.get(section))
                 if module is not None:
                     self.modules[section] = module
             elif section in _MANDATORY:
@@ -118,6 +130,9 @@ class Parts:
         except ConfigCheckError as error:
             self.errors[_OPTIONS] = next(iter(error.errors.values()))
             return
+        if self.options.read_option("resume") and not self.options.read_option("persistence_state_id"):
+            missing = "Option persistence_state_id is missing: resume needs the id of the job"
+            self.errors[_OPTIONS] = {"persistence_state_id": missing}
         formatter = self.options.read_option("formatter")
         if formatter is not None:
             self.modules["formatter"] = self._module("formatter", "formatter", formatter)
@@ -136,12 +151,13 @@ class Parts:
             else:
                 self.errors[section] = f"{type(reader).__name__} reads no streams: it takes no {section}"
 
-    def _module(self, section: str, family: str, given: Any) -> Any:
+    def _module(self, section: str, family: str, given: Any, label: str | None = None) -> Any:
+        label = label or section
         if not isinstance(given, Mapping):
-            self.errors[section] = f'{given!r:.80} is no section: give {{"name": …, "options": {{…}}}}'
+            self.errors[label] = f'{given!r:.80} is no section: give {{"name": …, "options": {{…}}}}'
             return None
         if not given.get("name"):
-            self.errors[section] = "Module name is missing"
+            self.errors[label] = "Module name is missing"
             return None
         try:
             cls = find(family, given["name"])
@@ -151,9 +167,11 @@ class Parts:
             made = _made(cls, given, self.metadata)
         except ConfigCheckError as error:
             inner = error.errors
-            self.errors[section] = next(iter(inner.values())) if len(inner) == 1 else inner
+            self.errors[label] = next(iter(inner.values())) if len(inner) == 1 else inner
         except (InvalidConfigError, MissingModuleError) as error:
-            self.errors[section] = error.content
+            self.errors[label] = error.content
+        except Exception as error:  # noqa: BLE001 - the constructor of somebody else's class
+            self.errors[label] = f"{given['name']} cannot be made: {type(error).__name__}: {error}"
         else:
             made.part = section
             return made
@@ -180,13 +198,11 @@ def check_for_errors(config: Mapping[str, Any], raise_exception: bool = True) ->
         ConfigCheckError: something is wrong.
     """
     try:
-        parts = Parts(config)
+        Parts(config).close()
     except ConfigCheckError as error:
         if raise_exception:
             raise
         return error.errors
-    for module in (*parts.modules.values(), *parts.notifications):
-        module.close()
     return {}
 
 
@@ -200,12 +216,14 @@ def read(path: str | Path) -> dict[str, Any]:
     import json
 
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(None, f"configuration {path}: {error}") from error
     try:
         found = json.loads(text)
-    except ValueError:
+    except ValueError as error:
+        if Path(path).suffix == ".json":
+            raise ConfigurationError(None, f"configuration {path} is no JSON: {error}") from error
         found = _yaml(path, text)
     if not isinstance(found, dict):
         raise ConfigurationError(
@@ -225,38 +243,3 @@ def _yaml(path: str | Path, text: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigurationError(None, f"configuration {path} is neither JSON nor YAML: {error}") from error
-
-
-def stored(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration as it is kept with a job: in the place of secrets stands where they come from."""
-    kept: dict[str, Any] = {}
-    for section, given in configuration.items():
-        family = SECTIONS.get(section)
-        if family is not None and isinstance(given, Mapping):
-            kept[section] = _kept(family, given)
-        elif section == _OPTIONS and isinstance(given, Mapping):
-            kept[section] = dict(given)
-            if isinstance(given.get("formatter"), Mapping):
-                kept[section]["formatter"] = _kept("formatter", given["formatter"])
-            if given.get("notifications"):
-                kept[section]["notifications"] = [_kept("notification", one) for one in given["notifications"]]
-        else:
-            kept[section] = given
-    return kept
-
-
-def _kept(family: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    options = given.get("options") or {}
-    try:
-        cls = find(family, given.get("name"))
-    except ResilientExporterException:
-        return dict(given)
-    if issubclass(cls, Exporter):
-        table: Mapping[str, Option] = {
-            name: Option(type=object, secret=True)
-            for name in inspect.signature(cls).parameters
-            if any(word in name for word in ("password", "secret", "key", "token"))
-        }
-    else:
-        table = cls.supported_options
-    return {**given, "options": redacted(table, options)}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, ClassVar
 
 from resilient_exporters.pipeline.bad_records import BadRecords
 from resilient_exporters.pipeline.errors import ConfigCheckError, ConfigurationError
 from resilient_exporters.pipeline.metadata import ExportMetadata
 from resilient_exporters.pipeline.option import Option, check_options, merged, redacted
+from resilient_exporters.pipeline.secrets import texts
 
 __all__ = ["LOGGER", "Module"]
 
@@ -55,7 +56,7 @@ class Module:
             raise ConfigCheckError({type(self).__name__: errors})
         self.metadata = metadata or ExportMetadata()
         self.bad_records = BadRecords()
-        self.logger = _Prefixed(logging.getLogger(LOGGER), {"family": self.family})
+        self.use_logger(LOGGER)
 
     def read_option(self, name: str, default: Any = None) -> Any:
         """The value of an option: as given, or from the environment, or its default.
@@ -76,6 +77,19 @@ class Module:
     def shown_options(self) -> dict[str, Any]:
         """The options as they may be shown: without secrets."""
         return redacted(self.supported_options, self.options)
+
+    def secrets(self) -> Iterator[str]:
+        """The texts in its options that must not be shown."""
+        for name, option in self.supported_options.items():
+            try:
+                value = option.value(self.options, name)
+            except ConfigurationError:  # a variable that is not set any more holds no secret
+                continue
+            yield from texts(value, secret=option.secret)
+
+    def use_logger(self, name: str) -> None:
+        """Log there; lines begin with the family."""
+        self.logger = _Prefixed(logging.getLogger(name), {"family": self.family})
 
     # -- figures -------------------------------------------------------------------------------------------------
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -12,11 +12,14 @@ import msgspec
 
 from resilient_exporters.errors import InvalidConfigError
 from resilient_exporters.pipeline.errors import ConfigurationError
+from resilient_exporters.pipeline.secrets import is_reference, lost, scrubbed
 
 __all__ = ["REQUIRED", "ListOf", "Option", "check_options", "merged", "named", "redacted", "resolved", "unsupported"]
 
 
-_PASSWORD_IN_URL = re.compile(r"://[^/@\s]*:[^/@\s]+@")
+_BOOLEANS: Final = {
+    "1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False,
+}  # fmt: skip
 
 
 class _Required:
@@ -111,19 +114,21 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
             if isinstance(kind, ListOf):
                 value = kind.coerce(value)
         if not any(_fits(value, kind) for kind in self.types):
-            found = type(value).__name__ if self.secret else f"{type(value).__name__} ({value!r:.60})"
+            found = type(value).__name__ if self.secret else f"{type(value).__name__} ({scrubbed(value, name)!r:.60})"
             raise ConfigurationError(None, f"Wrong type: found {found}, expected {self.type_names}")
         if self.choices and value not in self.choices:
             near = difflib.get_close_matches(str(value), [str(one) for one in self.choices], 1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise ConfigurationError(None, f"{name}={value!r} is none of {', '.join(map(str, self.choices))}{hint}")
+            raise ConfigurationError(
+                None, f"{name}={value!r:.60} is none of {', '.join(map(str, self.choices))}{hint}"
+            )
         if self.check is not None:
             try:
                 self.check(value)
             except InvalidConfigError:
                 raise
             except (ValueError, TypeError) as error:
-                shown = "" if self.secret else f"={value!r:.60}"
+                shown = "" if self.secret else f"={scrubbed(value, name)!r:.60}"
                 raise ConfigurationError(None, f"{name}{shown}: {error}") from error
         return value
 
@@ -140,23 +145,26 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
         if self.default is REQUIRED:
             where = f" (or set {self.env_fallback})" if self.env_fallback else ""
             raise ConfigurationError(None, f"Option {name} is missing{where}")
-        return self.default
+        return copy.copy(self.default) if isinstance(self.default, (list, dict)) else self.default
 
 
 def resolved(value: Any, name: str, kinds: Iterable[Any] = (str,)) -> Any:
     """What ``{"env": "NAME"}`` stands for; any other value itself.
 
     Raises:
-        ConfigurationError: there is no such variable; or it is a secret that was not kept with a job.
+        ConfigurationError: there is no such variable; or there is a secret in it that was not kept with a job.
     """
-    if not isinstance(value, Mapping) or set(value) not in ({"env"}, {"secret"}):
-        return value
-    variable = value.get("env")
-    if variable is None:
-        raise ConfigurationError(None, f"Option {name} is a secret that is not kept: give the configuration again")
-    if variable not in os.environ:
-        raise ConfigurationError(None, f"Option {name} is missing: it is to be taken from {variable}, set that")
-    return _from_text(os.environ[variable], kinds)
+    if is_reference(value):
+        variable = value["env"]
+        if variable not in os.environ:
+            raise ConfigurationError(None, f"Option {name} is missing: it is to be taken from {variable}, set that")
+        return _from_text(os.environ[variable], kinds)
+    secret = lost(value, name)
+    if secret is not None:
+        raise ConfigurationError(
+            None, f"Option {secret} is a secret, and not kept with the job: give the configuration again"
+        )
+    return value
 
 
 def merged(cls: type, own: Mapping[str, Any]) -> dict[str, Option]:
@@ -202,12 +210,8 @@ def redacted(table: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str,
     shown: dict[str, Any] = {}
     for name, value in given.items():
         option = table.get(name)
-        reference = isinstance(value, Mapping) and set(value) == {"env"}
-        secret = option is not None and option.secret and value is not None
-        if isinstance(value, str) and _PASSWORD_IN_URL.search(value):
-            shown[name] = {"secret": name}
-        elif option is None or not secret or reference:
-            shown[name] = value
+        if option is None or not option.secret or value is None or is_reference(value):
+            shown[name] = scrubbed(value, name)
         else:
             shown[name] = {"env": option.env_fallback} if option.env_fallback else {"secret": name}
     return shown
@@ -230,7 +234,9 @@ def _from_text(text: str, kinds: Iterable[Any]) -> Any:
     for kind in kinds:
         if kind is str:
             return text
-        if isinstance(kind, ListOf) or kind in (dict, int, float, bool):
+        if kind is bool and text.strip().lower() in _BOOLEANS:
+            return _BOOLEANS[text.strip().lower()]
+        if isinstance(kind, ListOf) or kind in (dict, list, int, float, bool):
             try:
                 return msgspec.json.decode(text)
             except msgspec.DecodeError:

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, unquote
 
 from resilient_exporters.delivery.directory import state_root
-from resilient_exporters.pipeline.checkpoint import Checkpoint, Store
+from resilient_exporters.pipeline.checkpoint import Checkpoint, Job, Store
 from resilient_exporters.pipeline.errors import ConfigurationError
+from resilient_exporters.pipeline.job_database import shown
 from resilient_exporters.pipeline.metadata import ExportMetadata
 from resilient_exporters.pipeline.module import Module
 from resilient_exporters.pipeline.option import Option
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = [
     "BasePersistence", "MysqlPersistence", "PicklePersistence", "PostgresqlPersistence", "SqlitePersistence",
@@ -49,7 +53,11 @@ class BasePersistence(Module):
         self._store: Store | None = None
 
     def url(self) -> str | Path:
-        """Where: a path of an SQLite file, or a SQLAlchemy URL."""
+        """Where: a path of an SQLite file, or a SQLAlchemy URL.
+
+        A class of the old style has none: it defines ``generate_new_job``, ``get_last_position`` and
+        ``commit_position``, and the pipeline puts the state of all modules into the position.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define url()")
 
     @property
@@ -62,7 +70,7 @@ class BasePersistence(Module):
     @property
     def uri(self) -> str:
         """What ``rexport resume`` takes to go on with this job."""
-        return f"{self.scheme}://{self.url()}:{self.job}"
+        return f"{self.scheme}://{Path(self.url()).absolute()}:{self.job}"
 
     def generate_new_job(self, configuration: Mapping[str, Any] | None = None) -> str:
         """Make a job. Returns its id."""
@@ -71,7 +79,7 @@ class BasePersistence(Module):
 
     def get_last_position(self) -> Any:
         """The reader's position as it was last committed; None before."""
-        return self.store.load(self.job).position
+        return self.load(self.job).position
 
     def commit_position(self, last_position: Any) -> None:
         """Commit a position alone. The pipeline commits it with the states of its modules: see ``commit``."""
@@ -79,7 +87,30 @@ class BasePersistence(Module):
 
     def commit(self, checkpoint: Checkpoint) -> None:
         """Commit the position and the states of all modules, in one transaction."""
+        figures = self.get_all_metadata()
+        figures["commited_positions"] = figures.get("commited_positions", 0) + 1  # the old system's spelling
+        checkpoint.figures[self.part] = dict(figures)
         self.store.commit(self.job, checkpoint)
+
+    def load(self, job: str) -> Job:
+        """What is kept of a job.
+
+        Raises:
+            StateError: there is none of this id.
+        """
+        return self.store.load(job)
+
+    def claim(self, job: str) -> None:
+        """Go on with a job: who worked on it before cannot commit any more."""
+        self.store.claim(job)
+
+    def states(self, job: str) -> dict[str, Any]:
+        """What was kept of the modules, by part."""
+        return self.store.states(job)
+
+    def journal(self, job: str, part: str) -> Iterator[list[Any]]:
+        """The journal of a module, in the order of its commits."""
+        return self.store.journal(job, part)
 
     def finish(self) -> None:
         """The job is done."""
@@ -96,31 +127,44 @@ class BasePersistence(Module):
             self._store = None
 
     @classmethod
-    def configuration_from_uri(cls, uri: str, regex: str | None = None) -> dict[str, Any]:
+    def from_uri(cls, uri: str, regex: str | None = None) -> tuple[Self, str]:
+        """The persistence of a stored job, and the job's id.
+
+        Raises:
+            ConfigurationError: the URI is none of this class's.
+        """
+        match = re.fullmatch(regex or cls.uri_regex, uri)
+        if match is None:
+            raise ConfigurationError(None, f"uri={shown(uri)!r} is none of {cls.__name__}: {cls.uri_regex}")
+        options, job = cls._parsed(match)
+        return cls(**options), job
+
+    @classmethod
+    def configuration_from_uri(
+        cls, uri: str, regex: str | None = None, configuration: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """The configuration of a stored job, made to resume it.
 
         Args:
             uri: of the job.
             regex: another ``uri_regex``.
+            configuration: given again, because it holds secrets that are not kept; else the one kept with the job.
 
         Raises:
             ConfigurationError: the URI is none of this class's.
             StateError: there is no such job.
         """
-        match = re.fullmatch(regex or cls.uri_regex, uri)
-        if match is None:
-            raise ConfigurationError(None, f"uri={uri!r} is none of {cls.__name__}: {cls.uri_regex}")
-        options, job = cls._parsed(match)
-        one = cls(**options)
+        one, job = cls.from_uri(uri, regex)
         try:
-            configuration = dict(one.store.load(job).configuration)
+            kept = one.load(job).configuration
         finally:
             one.close()
-        configuration["persistence"] = {"name": cls.__name__, "options": options}
-        configuration["exporter_options"] = {
-            **configuration.get("exporter_options", {}), "resume": True, "persistence_state_id": job,
+        found = dict(kept if configuration is None else configuration)
+        found["persistence"] = {"name": cls.__name__, "options": one.options}
+        found["exporter_options"] = {
+            **(found.get("exporter_options") or {}), "resume": True, "persistence_state_id": job,
         }  # fmt: skip
-        return configuration
+        return found
 
     @classmethod
     def _parsed(cls, match: re.Match[str]) -> tuple[dict[str, Any], str]:
@@ -173,7 +217,7 @@ class PicklePersistence(SqlitePersistence):
     @property
     def uri(self) -> str:
         """``pickle://directory/JOB``."""
-        return f"pickle://{self.url().parent}/{self.job}"
+        return f"pickle://{self.url().absolute().parent}/{self.job}"
 
     @classmethod
     def _parsed(cls, match: re.Match[str]) -> tuple[dict[str, Any], str]:
@@ -186,7 +230,9 @@ class _ServerPersistence(BasePersistence):
     usual_port: ClassVar[int] = 0
     supported_options = {
         "user": Option(type=str, default=None, help="User."),
-        "password": Option(type=str, default=None, secret=True, help="Password."),
+        "password": Option(
+            type=str, default=None, env_fallback="EXPORTERS_PERSISTENCE_PASSWORD", secret=True, help="Password.",
+        ),
         "host": Option(type=str, default="localhost", help="Host."),
         "port": Option(type=(int, str), default=None, help="Port; default: that of the database."),
         "database": Option(type=str, help="Name of the database; the tables job, job_state, … are made in it."),
@@ -216,7 +262,7 @@ class _ServerPersistence(BasePersistence):
 
 
 _SERVER_URI = (
-    r"(?:(?P<user>[^:@/]+)(?::(?P<password>[^@/]*))?@)?(?P<host>[^:/]+)(?::(?P<port>\d+))?"
+    r"(?:(?P<user>[^:@/]+)(?::(?P<password>[^/]*))?@)?(?P<host>[^:/]+)(?::(?P<port>\d+))?"
     r"/(?P<database>[^/]+)/(?P<job>[^/]+)"
 )
 
@@ -245,6 +291,6 @@ def persistence_of(uri: str) -> type[BasePersistence]:
         if re.fullmatch(cls.uri_regex, uri):
             return cls
     raise ConfigurationError(
-        None, f"uri={uri!r} is no stored job: give sqlite://path.db:JOB, pickle://directory/JOB, "
+        None, f"uri={shown(uri)!r} is no stored job: give sqlite://path.db:JOB, pickle://directory/JOB, "
         "postgresql://user:password@host:port/database/JOB or mysql://… of the same form"
     )  # fmt: skip

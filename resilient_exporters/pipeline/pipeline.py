@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from resilient_exporters.exporter import Exporter
 from resilient_exporters.pipeline.bad_records import CHOICES, BadRecords
-from resilient_exporters.pipeline.configuration import Parts, read, stored
-from resilient_exporters.pipeline.errors import ConfigurationError
+from resilient_exporters.pipeline.configuration import SECTIONS, Parts, read
+from resilient_exporters.pipeline.errors import ConfigurationError, PipelineError
 from resilient_exporters.pipeline.formatters.base import BaseFormatter
 from resilient_exporters.pipeline.formatters.json import JsonExportFormatter
+from resilient_exporters.pipeline.kept import described, stored
 from resilient_exporters.pipeline.metadata import ExportMetadata
 from resilient_exporters.pipeline.module import LOGGER, Module
 from resilient_exporters.pipeline.notifications import BaseNotifier
@@ -56,6 +57,7 @@ class Pipeline:
         forced_reads: read each batch whole before its records go on.
         prevent_bypass: never copy from source to target past the pipeline.
         disable_retries: readers and writers try once only.
+        progress: show a moving line on stderr; None: if that is a terminal and no writer prints there.
         log_level, logger_name: of the log.
 
     Raises:
@@ -86,6 +88,7 @@ class Pipeline:
         forced_reads: bool = False,
         prevent_bypass: bool = False,
         disable_retries: bool = False,
+        progress: bool | None = None,
         log_level: str | None = None,
         logger_name: str = LOGGER,
         configuration: Mapping[str, Any] | None = None,
@@ -112,10 +115,14 @@ class Pipeline:
         self.forced_reads = forced_reads
         self.prevent_bypass = prevent_bypass
         self.disable_retries = disable_retries
+        self.progress = False if progress is None and self.writer.prints else progress
         self.log_level = log_level
         self.logger_name = logger_name
+        self._ran = False
         self._name_parts()
-        self.configuration = stored(configuration) if configuration is not None else self._described()
+        self.configuration = (
+            described(self.modules) if configuration is None else stored(configuration, SECTIONS)
+        )
         self.metadata.configuration = self.configuration
 
     def _name_parts(self) -> None:
@@ -124,20 +131,22 @@ class Pipeline:
             if stage.part not in _STAGES or stage.part in seen:
                 stage.part = f"stage_{number}"
             seen.add(stage.part)
-        for module in self.modules:
+        for module in self.all_modules:
             module.metadata = self.metadata
             module.bad_records = self.bad_records
+            module.use_logger(self.logger_name)
+
+    @property
+    def all_modules(self) -> list[Module]:
+        """Those that records pass, and the rest."""
+        inner = [getattr(self.reader, name, None) for name in ("decompressor", "deserializer")]
+        others = [self.persistence, self.stats_manager, *self.notifications]
+        return [*self.modules, *(one for one in inner if isinstance(one, Module)), *others]
 
     @property
     def modules(self) -> list[Module]:
         """Reader, stages, formatter and writer."""
         return [self.reader, *self.stages, self.formatter, self.writer]
-
-    def _described(self) -> dict[str, Any]:
-        """What stands for the configuration of a pipeline that was made in code."""
-        return {
-            module.part: {"name": type(module).__name__, "options": module.shown_options()} for module in self.modules
-        }
 
     @classmethod
     def from_configuration(cls, configuration: Mapping[str, Any]) -> Self:
@@ -151,8 +160,6 @@ class Pipeline:
         options, modules = parts.options, parts.modules
         made = cls.__new__(cls)
         job = options.read_option("persistence_state_id") if options.read_option("resume") else None
-        if options.read_option("resume") and not job:
-            raise ConfigurationError(None, "exporter_options: resume needs persistence_state_id, the id of the job")
         Pipeline.__init__(
             made,
             modules["reader"],
@@ -185,14 +192,19 @@ class Pipeline:
         return cls.from_configuration(read(path))
 
     @classmethod
-    def from_persistence_configuration(cls, uri: str) -> Self:
+    def from_persistence_configuration(cls, uri: str, configuration: Mapping[str, Any] | None = None) -> Self:
         """Go on with a stored job, for instance ``sqlite://path.db:JOB``.
+
+        Args:
+            uri: as the log and the report of the interrupted run have it.
+            configuration: given again, where it holds secrets; they are not kept with the job.
 
         Raises:
             ConfigurationError: no such URI; or a secret is to be set in the environment.
             StateError: no such job.
         """
-        return cls.from_configuration(persistence_of(uri).configuration_from_uri(uri))
+        found = persistence_of(uri).configuration_from_uri(uri, configuration=configuration)
+        return cls.from_configuration(found)
 
     def run(self) -> PipelineReport:
         """Run to the end, or until SIGINT or SIGTERM: then up to the next commit.
@@ -202,7 +214,11 @@ class Pipeline:
 
         Raises:
             Exception: what went wrong in a module; the job can be resumed.
+            PipelineError: it ran already; a pipeline runs once, because its reader is at its end then.
         """
+        if self._ran:
+            raise PipelineError(None, "this pipeline ran already: make another one, with resume to go on with its job")
+        self._ran = True
         return Run(self).go()
 
     export = run

@@ -18,20 +18,20 @@ SHORT = RetryPolicy.short
 log = logging.getLogger("export-pipeline")
 
 _T = TypeVar("_T")
-_off = threading.Event()
+_lock = threading.Lock()
+_off = {"by": 0}  # how many have them switched off
 
 
 @contextlib.contextmanager
 def disabled(off: bool = True) -> Iterator[None]:
     """Within it everything is tried once only, in all threads of the process."""
-    if not off or _off.is_set():
-        yield
-        return
-    _off.set()
+    with _lock:
+        _off["by"] += off
     try:
         yield
     finally:
-        _off.clear()
+        with _lock:
+            _off["by"] -= off
 
 
 def retrying(
@@ -61,7 +61,7 @@ def retrying(
             return function()
         except errors as error:
             wait = policy.delay(attempt, error=error)
-            if _off.is_set() or policy.gives_up(attempt, time.monotonic() - begun, upcoming=wait, error=error):
+            if _off["by"] or policy.gives_up(attempt, time.monotonic() - begun, upcoming=wait, error=error):
                 raise
             log.warning("%s failed (%r), attempt %d; again in %g s", what, error, attempt, wait)
             sleep(wait)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from resilient_exporters.pipeline.errors import BadRecordError, ConfigurationError
+from resilient_exporters.pipeline.errors import BadRecordError, ConfigurationError, PipelineError
 from resilient_exporters.pipeline.filters.base import BaseFilter
 from resilient_exporters.pipeline.groupers.base import BaseGrouper
 from resilient_exporters.pipeline.module import Module
@@ -75,13 +75,24 @@ def step_of(stage: Module) -> Step:
         return stage.group_batch
     assert isinstance(stage, BaseTransform)  # noqa: S101 - stage_of lets nothing else through
     transform = stage.transform_batch
-    return lambda batch: as_records(transform(batch))
+    return lambda batch: as_records(transform(batch), stage)
 
 
-def as_records(batch: Iterable[dict[str, Any]]) -> Iterator[BaseRecord]:
-    """Plain dicts as records; records stay what they are, and keep their group."""
+def as_records(batch: Iterable[dict[str, Any]], giver: Module) -> Iterator[BaseRecord]:
+    """Plain dicts as records; records stay what they are, and keep their group.
+
+    Raises:
+        PipelineError: a module gave something else, which is a defect of that module.
+    """
+    if batch is None:
+        raise PipelineError(None, f"{type(giver).__name__} gave None for a batch: give a list or a generator")
     for record in batch:
-        yield record if isinstance(record, BaseRecord) else BaseRecord(record)
+        if isinstance(record, BaseRecord):
+            yield record
+        elif isinstance(record, Mapping):
+            yield BaseRecord(record)
+        else:
+            raise PipelineError(None, f"{type(giver).__name__} gave {record!r:.60}: records are mappings")
 
 
 def _name(function: Any) -> str:

@@ -50,3 +50,7 @@ class BaseReader(Module):
     def is_finished(self) -> bool:
         """Whether all was given."""
         return self.finished
+
+    def share_done(self) -> float | None:
+        """Which share of the source was read, 0 to 1, for the time that is left; None: nobody knows."""
+        return None

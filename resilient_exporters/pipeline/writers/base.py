@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from resilient_exporters.pipeline.errors import ItemsLimitReached
 from resilient_exporters.pipeline.formatters.base import BaseFormatter
@@ -30,10 +30,12 @@ class BaseWriter(Module):
     Attributes:
         formatter: set by the pipeline before the first batch.
         workplace: directory for buffers that outlive the process; set by the pipeline, else a temporary one.
+        prints: it writes to the terminal: then nothing else moves there.
         items_count: records written, over all resumes; the figure ``items_count`` holds them, too.
     """
 
     family = "writer"
+    prints: ClassVar[bool] = False
     supported_options = {
         "items_limit": Option(type=int, default=0, help="Records to write before the run ends; 0: no limit."),
     }
@@ -85,7 +87,10 @@ class BaseWriter(Module):
         """There is no more to come: what is buffered goes out with the next ``committed``."""
 
     def finish_writing(self) -> None:
-        """All is written and committed: say so at the target, check, sum up. Called once, at the end."""
+        """All is written and committed: say so at the target, check, sum up. Called at the end.
+
+        A process that is killed while it does so is resumed, and does it again.
+        """
 
     def get_state(self) -> Any:
         """How many were written. A subclass adds its own: ``{**super().get_state(), …}``."""
