@@ -46,6 +46,7 @@ def test_a_month_in_the_field(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(0)
 def test_a_year_in_the_field(tmp_path: Path) -> None:
     # When
     figures = Field(tmp_path, days=365, bundle=300, loss_window=600).run()
