@@ -34,11 +34,12 @@ class Breaker:
         reason: what the last failure said.
     """
 
-    __slots__ = ("_manual", "_policy", "failures", "reason", "since", "state", "until")
+    __slots__ = ("_manual", "_mended", "_policy", "failures", "reason", "since", "state", "until")
 
     def __init__(self, policy: RetryPolicy, *, manual: bool = False) -> None:
         self._policy = policy
         self._manual = manual
+        self._mended = False
         self.state = CLOSED
         self.failures = 0
         self.since = 0.0
@@ -61,6 +62,7 @@ class Breaker:
         news = self.state != CLOSED
         self.state = CLOSED
         self.failures = 0
+        self._mended = False
         self.reason = ""
         return news
 
@@ -90,6 +92,7 @@ class Breaker:
             self.since = now
         self.state = OPEN
         self.until = math.inf if self._manual else now + self._policy.delay(1 if alone else self.failures, after=after)
+        self._look_again()
         self.reason = reason
         return news
 
@@ -101,12 +104,23 @@ class Breaker:
             self.since = now
         self.state = HELD
         self.until = math.inf if self._manual else now + max(_HOLD_WAIT, self._policy.delay(self.failures))
+        self._look_again()
         self.reason = reason
         return news
 
     def poke(self) -> None:
         """Probe at the next opportunity: a link came up, or someone asks."""
         if self.state in (OPEN, HELD):
+            self.until = 0.0
+
+    def mended(self) -> None:
+        """What it was held for is mended. A probe that is under way may have been too early: then one more follows."""
+        self._mended = self.state == HALF_OPEN
+        self.poke()
+
+    def _look_again(self) -> None:
+        if self._mended:
+            self._mended = False
             self.until = 0.0
 
     def wait_for_poke(self) -> None:

@@ -192,7 +192,7 @@ class Engine:
         with self.queue.lock:
             for target in self.targets:
                 if target.sink is sink:
-                    target.breaker.poke()
+                    target.breaker.mended()
         self.dispatcher.ring()
 
     def _leave_out(self, present: set[str]) -> None:

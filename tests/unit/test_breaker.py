@@ -144,3 +144,29 @@ def test_giving_up_after_a_time_since_the_first_failure() -> None:
     one.begin()
     one.fail(1030, "down")
     assert [one.gives_up(at) for at in (1030, 1059, 1061)] == [False, False, True]
+
+
+@pytest.mark.parametrize("manual", [False, True])
+def test_what_is_mended_while_a_probe_is_under_way_is_probed_once_more_at_once(manual: bool) -> None:
+    # Given a probe that was sent before the password was right
+    one = breaker(manual=manual)
+    one.hold(0, "bad password")
+    one.poke()
+    one.begin()
+
+    # When
+    one.mended()
+    one.hold(1, "bad password")
+
+    # Then
+    assert one.allows(1)
+    one.begin()
+    one.hold(2, "bad password")
+    assert not one.allows(2)
+
+    # And one that is mended when nothing is under way is probed at once, and once
+    one.mended()
+    assert one.allows(2)
+    one.begin()
+    one.fail(3, "down")
+    assert not one.allows(3)
