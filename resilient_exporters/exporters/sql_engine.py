@@ -18,7 +18,7 @@ from sqlalchemy.pool import StaticPool
 
 from resilient_exporters.errors import InvalidConfigError, MissingModuleError, RetryableError
 
-__all__ = ["Database", "Session"]
+__all__ = ["Database", "Session", "database_url"]
 
 _DRIVERS: Final = {
     "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql",
@@ -71,7 +71,7 @@ class Database:
         self._given = isinstance(target, Engine)
         self._engine: Engine | None = target if isinstance(target, Engine) else None
         self._pid = os.getpid()
-        url = target.url if isinstance(target, Engine) else _url(target)
+        url = target.url if isinstance(target, Engine) else database_url(target)
         self.dialect = url.get_backend_name()
         path = _sqlite_path(url) if self.dialect == "sqlite" else None
         self._path = path
@@ -286,7 +286,13 @@ def _descriptor(raw: Any) -> int | None:
     return number
 
 
-def _url(given: str | URL) -> URL:
+def database_url(given: str | URL) -> URL:
+    """A SQLAlchemy URL with the driver that we use.
+
+    Raises:
+        InvalidConfigError: this is no URL.
+        MissingModuleError: the driver is not installed.
+    """
     try:
         url = sa.make_url(given)
         if url.drivername in _DRIVERS:

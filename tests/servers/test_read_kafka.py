@@ -13,9 +13,9 @@ from confluent_kafka.cimpl import NewTopic
 
 from resilient_exporters.pipeline import Pipeline, PipelineError
 from resilient_exporters.pipeline.readers import KafkaRandomReader, KafkaReader, KafkaScannerReader
+from tests.readings import Keeping, StumbledError, Stumbling, run_with_stumbles
 from tests.servers.conftest import unique
 from tests.servers.provision import HOST, Instance
-from tests.servers.readings import Keeping, StumbledError, Stumbling, run_with_stumbles
 
 Send = Callable[..., None]
 

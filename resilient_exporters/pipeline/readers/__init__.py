@@ -6,6 +6,7 @@ from resilient_exporters.pipeline.readers.base import BaseReader
 from resilient_exporters.pipeline.readers.iterable import IterableReader
 from resilient_exporters.pipeline.readers.kafka import BaseKafkaReader, KafkaReader, KafkaScannerReader
 from resilient_exporters.pipeline.readers.kafka_sample import KafkaRandomReader
+from resilient_exporters.pipeline.readers.sql import SQLReader
 
 __all__ = [
     "BaseKafkaReader",
@@ -14,4 +15,5 @@ __all__ = [
     "KafkaRandomReader",
     "KafkaReader",
     "KafkaScannerReader",
+    "SQLReader",
 ]
