@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Final
 
 import click
 
 from resilient_exporters import __version__
+from resilient_exporters.cli.lazy import LazyGroup
 from resilient_exporters.errors import ResilientExporterException
 
 __all__ = ["rexport"]
 
 _COMMANDS: Final = {
+    "check": "resilient_exporters.cli.run:check",
     "demo": "resilient_exporters.cli.demo:demo",
+    "jobs": "resilient_exporters.cli.jobs:jobs",
+    "modules": "resilient_exporters.cli.modules:modules",
     "queue": "resilient_exporters.cli.queue:queue",
+    "resume": "resilient_exporters.cli.run:resume",
+    "run": "resilient_exporters.cli.run:run",
+    "schema": "resilient_exporters.cli.modules:schema",
     "send": "resilient_exporters.cli.send:send",
 }
 
 
-class _Lazy(click.Group):
-    """Loads a command with its module: `rexport queue` on a small system should not wait for what `demo` needs."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return sorted(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
-        place = _COMMANDS.get(cmd_name)
-        if place is None:
-            return None
-        module, _, name = place.partition(":")
-        command = getattr(importlib.import_module(module), name)
-        assert isinstance(command, click.Command)  # noqa: S101 - the table above
-        return command
+class _Root(LazyGroup):
+    """Says what is wrong in one line, with the exit code that it has."""
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -57,12 +51,16 @@ _HELP = """Send records over links that fail, and look after what waits.
 rexport demo              watch a sensor program survive a dead link and kill -9
 rexport send --to URL     lines from stdin to files and databases
 rexport queue ls          what waits on this machine, and for whom
+rexport run CONFIG        a pipeline: from any source, through stages, to any target; resumable
 
 Exit codes: 0 all well, 1 something waits, was refused or is damaged, 2 wrong use.
 """
 
 
-@click.group(cls=_Lazy, help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_Root, places=_COMMANDS, help=_HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)  # fmt: skip
 @click.version_option(__version__, prog_name="rexport")
 def rexport() -> None:
     """Send records over links that fail, and look after what waits."""

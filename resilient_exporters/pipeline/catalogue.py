@@ -15,7 +15,7 @@ from resilient_exporters.pipeline.errors import ConfigurationError
 from resilient_exporters.pipeline.module import Module
 from resilient_exporters.pipeline.option import REQUIRED, named
 
-__all__ = ["FAMILIES", "WrongFamily", "classes", "find", "module_options"]
+__all__ = ["FAMILIES", "WrongFamily", "classes", "find", "module_options", "old_names"]
 
 log = logging.getLogger("export-pipeline")
 
@@ -96,6 +96,11 @@ def find(family: str, name: object) -> type[Module | Exporter]:
     return found_class
 
 
+def old_names(name: str) -> list[str]:
+    """The names that a class had in the old system, where they differ."""
+    return [old for old, new in _OLD_NAMES.items() if new == name]
+
+
 def _exporter(name: str) -> type[Exporter] | None:
     import resilient_exporters
 
@@ -133,7 +138,11 @@ def module_options() -> dict[str, dict[str, dict[str, Any]]]:
                     option: {
                         "type": spec.type_names,
                         "required": spec.required,
-                        **({} if spec.default is REQUIRED else {"default": msgspec.to_builtins(spec.default)}),
+                        **(
+                            {}
+                            if spec.default is REQUIRED
+                            else {"default": msgspec.to_builtins(spec.default, enc_hook=str)}
+                        ),
                         **({"env_fallback": spec.env_fallback} if spec.env_fallback else {}),
                         **({"choices": list(spec.choices)} if spec.choices else {}),
                         "secret": spec.secret,

@@ -60,6 +60,9 @@ class Pipeline:
         progress: show a moving line on stderr; None: if that is a terminal and no writer prints there.
         log_level, logger_name: of the log.
 
+    Attributes:
+        uri: what ``rexport resume`` takes to go on with the job; empty before it began.
+
     Raises:
         ConfigurationError: an argument cannot be what was given.
 
@@ -119,6 +122,7 @@ class Pipeline:
         self.log_level = log_level
         self.logger_name = logger_name
         self._ran = False
+        self.uri = ""
         self._name_parts()
         self.configuration = (
             described(self.modules) if configuration is None else stored(configuration, SECTIONS)

@@ -12,7 +12,6 @@ import traceback
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from resilient_exporters.delivery.directory import state_root
 from resilient_exporters.pipeline import bypass, retries
 from resilient_exporters.pipeline.batches import Batch, Batches
 from resilient_exporters.pipeline.checkpoint import Checkpoint
@@ -24,7 +23,7 @@ from resilient_exporters.pipeline.old_persistence import adapted
 from resilient_exporters.pipeline.progress import Progress
 from resilient_exporters.pipeline.report import PipelineReport
 from resilient_exporters.pipeline.secrets import Curtain
-from resilient_exporters.pipeline.workplace import Workplace
+from resilient_exporters.pipeline.workplace import Workplace, workplace_of
 
 if TYPE_CHECKING:
     from resilient_exporters.pipeline.pipeline import Pipeline
@@ -99,9 +98,8 @@ class Run:
         else:
             persistence.load(resume)  # there is one: else no directory is made for it
             persistence.job = resume
-        self._uri = persistence.uri
-        place = pipeline.work_dir or state_root() / "pipelines" / "work"
-        self._writer.workplace = Workplace(place / persistence.job)
+        self._uri = pipeline.uri = persistence.uri
+        self._writer.workplace = Workplace(workplace_of(persistence.job, pipeline.work_dir))
         self._writer.workplace.take()
         self._writer.formatter = pipeline.formatter
         if resume is None or not self._restore(resume):

@@ -6,11 +6,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from resilient_exporters.delivery.directory import DirectoryLock, make_directory
+from resilient_exporters.delivery.directory import DirectoryLock, make_directory, state_root
 from resilient_exporters.errors import QueueLockedError
 from resilient_exporters.pipeline.errors import StateError
 
-__all__ = ["Workplace"]
+__all__ = ["Workplace", "workplace_of"]
 
 
 class Workplace:
@@ -66,3 +66,8 @@ class Workplace:
         if self._path is not None:
             shutil.rmtree(self._path, ignore_errors=True)
         self.release()
+
+
+def workplace_of(job: str, work_dir: str | Path | None = None) -> Path:
+    """Where a job works: in ``work_dir``, or in the state folder."""
+    return (state_root() / "pipelines" / "work" if work_dir is None else Path(work_dir)) / job
