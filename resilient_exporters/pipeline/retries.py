@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeVar
 
+from resilient_exporters import retrying as shared
 from resilient_exporters.policy import RetryPolicy
+from resilient_exporters.retrying import disabled
 
 __all__ = ["LONG", "SHORT", "disabled", "retrying"]
 
@@ -18,20 +18,6 @@ SHORT = RetryPolicy.short
 log = logging.getLogger("export-pipeline")
 
 _T = TypeVar("_T")
-_lock = threading.Lock()
-_off = {"by": 0}  # how many have them switched off
-
-
-@contextlib.contextmanager
-def disabled(off: bool = True) -> Iterator[None]:
-    """Within it everything is tried once only, in all threads of the process."""
-    with _lock:
-        _off["by"] += off
-    try:
-        yield
-    finally:
-        with _lock:
-            _off["by"] -= off
 
 
 def retrying(
@@ -54,14 +40,4 @@ def retrying(
     Raises:
         BaseException: what the last attempt raised.
     """
-    begun, attempt = time.monotonic(), 0
-    while True:
-        attempt += 1
-        try:
-            return function()
-        except errors as error:
-            wait = policy.delay(attempt, error=error)
-            if _off["by"] or policy.gives_up(attempt, time.monotonic() - begun, upcoming=wait, error=error):
-                raise
-            log.warning("%s failed (%r), attempt %d; again in %g s", what, error, attempt, wait)
-            sleep(wait)
+    return shared.retrying(function, what, policy, log=log, errors=errors, sleep=sleep)

@@ -1,0 +1,181 @@
+"""A holding: one entry of a backlog while this process runs it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from resilient_exporters.delivery.clock import Clock, QueueClock
+from resilient_exporters.delivery.directory import make_directory, sync_directory
+from resilient_exporters.jobs.backlog import DEAD, Backlog
+from resilient_exporters.jobs.claim import Claim
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Holding", "put_new"]
+
+
+class Holding:
+    """Nobody else runs the entry while it is held. Ends with ``release``, or with the process.
+
+    Args:
+        backlog: where the entry lies.
+        job_id: its id.
+        claim: on it.
+        clock: of the backlog.
+
+    Attributes:
+        state: what is known of it.
+        finished: it has succeeded before, in a run that was killed before it could remove the entry.
+    """
+
+    def __init__(self, backlog: Backlog, job_id: str, claim: Claim, clock: QueueClock) -> None:
+        self.state = claim.state
+        self.finished = False
+        self._backlog = backlog
+        self._job_id = job_id
+        self._claim = claim
+        self._clock = clock
+        self._path = backlog.entry_path(job_id)
+
+    @classmethod
+    def take(cls, backlog: Backlog, job_id: str, clock: QueueClock) -> Holding | None:
+        """Claim an entry.
+
+        Returns:
+            None if another process runs it.
+
+        Raises:
+            KeyError: the entry is gone: another process was faster.
+            OSError: the directory cannot be used.
+        """
+        with backlog.changing():
+            claim = Claim.take(backlog.claim_path(job_id))
+            if claim is None:
+                return None
+            holding = cls(backlog, job_id, claim, clock)
+            try:
+                holding._look()
+            except BaseException:
+                claim.release()
+                raise
+            return holding
+
+    def _look(self) -> None:
+        entry = self._identity()
+        if entry is None:
+            if not self.state.done:
+                self._claim.remove()
+            raise KeyError(self._job_id)
+        if self.state.done:
+            self.finished = self.state.entry in (None, entry)
+            if not self.finished:  # stored anew under the id of one that had succeeded
+                self.state = self._claim.state = type(self.state)()
+        self.state.entry = entry
+
+    def begin(self) -> Any:
+        """Count the attempt, and return the parameters.
+
+        Raises:
+            CorruptEntryError: they cannot be read.
+            OSError: they cannot be read just now.
+        """
+        parms = self._backlog[self._job_id]
+        self.state.attempts += 1
+        self.state.ran = datetime.fromtimestamp(self._clock.clock.time(), timezone.utc).isoformat(timespec="seconds")
+        if self.state.born is None:
+            self.state.born = self._clock.now()
+        with suppress(OSError):  # a full disk: an attempt that is not counted is better than none
+            self._claim.keep()
+        return parms
+
+    def succeeded(self) -> None:
+        """Note, before anything else is done, that it must never run again."""
+        clock = self._clock.clock
+        self._claim.finish((clock.boot(), clock.now()))
+
+    def remove(self) -> None:
+        """Remove the entry after its success, unless it was stored anew meanwhile."""
+        with self._backlog.changing():
+            if self._identity() == self.state.entry:
+                with suppress(FileNotFoundError):
+                    self._path.unlink()
+                sync_directory(self._path.parent)
+            elif self._identity() is not None:
+                self._claim.remove()
+
+    def failed(self, code: int, error: str) -> None:
+        """Note how the run ended."""
+        self.state.code, self.state.error = code, error
+        self._claim.keep()
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was first run, by the backlog's clock."""
+        return max(0.0, self._clock.now() - self.state.born) if self.state.born is not None else 0.0
+
+    def bury(self) -> None:
+        """Give the entry up: it is kept with the dead, together with what is known of it."""
+        with self._backlog.changing():
+            if self._identity() != self.state.entry:
+                return  # removed or stored anew meanwhile
+            grave = self._backlog.directory / DEAD
+            make_directory(grave)
+            self._claim.path.replace(self._backlog.claim_path(self._job_id, DEAD))
+            self._path.replace(grave / self._path.name)
+            sync_directory(grave)
+            sync_directory(self._path.parent)
+
+    def release(self) -> None:
+        """Let others have it."""
+        self._claim.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.lstat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_mtime_ns
+
+
+def put_new(backlog: Backlog, job_id: str, parms: Any, clock: Clock, since: float) -> bool:
+    """Put the job of a slot into its backlog.
+
+    Args:
+        backlog: of the slot.
+        job_id: of the job.
+        parms: of the job.
+        clock: the machine's.
+        since: when this slot began, in monotonic seconds.
+
+    Returns:
+        False if it is there already, or was run since: another process runs the same slot.
+
+    Raises:
+        OSError: it cannot be written.
+        EncodingError: the parameters cannot be kept.
+    """
+    path = backlog.entry_path(job_id)
+    with backlog.changing():
+        if path.exists():
+            return False
+        claim = Claim.take(backlog.claim_path(job_id))
+        if claim is None:
+            return False
+        try:
+            finished = claim.state.finished
+            if claim.state.done and finished is not None and finished[0] == clock.boot() and finished[1] >= since:
+                return False
+            claim.remove()
+            backlog._store(job_id, parms)
+        finally:
+            claim.release()
+    return True
