@@ -22,6 +22,7 @@ _COMMANDS: Final = {
     "run": "resilient_exporters.cli.run:run",
     "schema": "resilient_exporters.cli.modules:schema",
     "send": "resilient_exporters.cli.send:send",
+    "tasks": "resilient_exporters.cli.tasks:tasks",
 }
 
 
