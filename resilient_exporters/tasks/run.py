@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from resilient_exporters.policy import RetryPolicy
+from resilient_exporters.retrying import retrying
 from resilient_exporters.tasks.config import BigraysConfig, flag
 from resilient_exporters.tasks.errors import BigRaysError, ConfigurationError, TaskError, TaskFailure, TasksFailed
 from resilient_exporters.tasks.plan import Plan
@@ -142,8 +143,6 @@ class _Run:
         if task.retry is None:
             self._attempt(task)
             return
-        from resilient_exporters.pipeline.retries import retrying
-
         def attempt() -> Exception | None:
             try:
                 self._attempt(task)
@@ -151,7 +150,7 @@ class _Run:
                 return error
             return None
 
-        final = retrying(attempt, f"task {task.__name__}", RetryPolicy.parse(task.retry))
+        final = retrying(attempt, f"task {task.__name__}", RetryPolicy.parse(task.retry), log=_log)
         if final is not None:
             raise final
 

@@ -206,7 +206,7 @@ class TestFormatKeywords:
 
     def test_one_of_its_own_comes_first(self):
         class One(Task):
-            format_kws = {"a": "mine"}  # noqa: RUF012 - as a user would write it
+            format_kws = {"a": "mine"}
             path = "{a} {b}"
 
         tasks.update_format_kws(a="all", b="b")
