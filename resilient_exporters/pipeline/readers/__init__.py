@@ -6,14 +6,19 @@ from resilient_exporters.pipeline.readers.base import BaseReader
 from resilient_exporters.pipeline.readers.iterable import IterableReader
 from resilient_exporters.pipeline.readers.kafka import BaseKafkaReader, KafkaReader, KafkaScannerReader
 from resilient_exporters.pipeline.readers.kafka_sample import KafkaRandomReader
+from resilient_exporters.pipeline.readers.mongodb import BaseMongoReader, MongoReader
+from resilient_exporters.pipeline.readers.mongodb_changes import MongoChangeStreamReader
 from resilient_exporters.pipeline.readers.sql import SQLReader
 
 __all__ = [
     "BaseKafkaReader",
+    "BaseMongoReader",
     "BaseReader",
     "IterableReader",
     "KafkaRandomReader",
     "KafkaReader",
     "KafkaScannerReader",
+    "MongoChangeStreamReader",
+    "MongoReader",
     "SQLReader",
 ]

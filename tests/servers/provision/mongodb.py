@@ -61,21 +61,23 @@ class FerretDB(Server):
 
 
 class MongoJava(Server):
-    """mongo-java-server over H2. Takes no users, no TLS and no settings. Needs a JDK 17."""
+    """mongo-java-server over H2. Takes no users and no TLS; ``oplog`` is its only setting. Needs a JDK 17."""
 
     name = "mongo-java"
-    version = "1.47.0"
+    release = "1.47.0"
+    version = f"{release}-2"  # and that of our program around it
     source = "maven"
 
     def fetch(self, cache: Cache, folder: Path) -> None:
         group = "de.bwaldvogel:mongo-java-server"
-        cache.jars(folder, f"{group}:{self.version}", f"{group}-h2-backend:{self.version}")
+        cache.jars(folder, f"{group}:{self.release}", f"{group}-h2-backend:{self.release}")
         run(cache.jdk(17) / "bin" / "javac", "-cp", f"{folder}/*", "-d", folder, HERE / "java" / "MongoJava.java")
 
     def command(self, instance: Instance) -> list[object]:
         home = self.home(instance.cache)
         java = (instance.cache.jdk(17) / "bin" / "java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-        return [*java, "-cp", f"{home}/*:{home}", "MongoJava", instance.port, instance.data / "mongo.h2"]
+        program = (*java, "-cp", f"{home}/*:{home}", "MongoJava")
+        return [*program, instance.port, instance.data / "mongo.h2", *instance.settings]
 
 
 class FailCommand(Server):
