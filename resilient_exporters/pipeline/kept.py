@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -52,8 +51,7 @@ def _section(family: str, given: Mapping[str, Any]) -> dict[str, Any]:
         return dict(given)
     if not issubclass(cls, Exporter):
         return {**given, "options": redacted(cls.supported_options, options)}
-    names = [name for name in inspect.signature(cls).parameters if is_secret_name(name)]
-    shown = redacted({name: Option(type=object, secret=True) for name in names}, options)
+    shown = redacted({name: Option(type=object, secret=True) for name in options if is_secret_name(name)}, options)
     members = options.get("exporters")
     if isinstance(members, (list, tuple)):
         shown["exporters"] = [_section("writer", one) if isinstance(one, Mapping) else one for one in members]
@@ -80,6 +78,8 @@ def compare(kept: Mapping[str, Any], given: Mapping[str, Any], job: str) -> None
     Raises:
         StateError: with the first difference.
     """
+    if not kept:
+        return  # an old persistence keeps none
     kept, given = _with_formatter(kept), _with_formatter(given)
     for section in sorted({*kept, *given} - _FREE):
         before, now = _comparable(kept.get(section)), _comparable(given.get(section))
