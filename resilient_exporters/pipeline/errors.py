@@ -11,6 +11,8 @@
         ├── InvalidMailProvided         a mail address that is none
         └── UnsupportedCompressionFormat
     PipelineError                       (ResilientExporterException)
+    ├── ExpressionError                 an expression that cannot be computed for a record
+    │   └── LimitExceeded               it would take too much time or memory
     ├── BadRecordError                  a record that cannot be read, and ``on_bad_record`` is "fail"
     ├── ItemsLimitReached               the end of a run that has a limit: no failure
     ├── InconsistentWriteState          what lies at the target is not what was written
@@ -30,12 +32,14 @@ __all__ = [
     "BadRecordError",
     "ConfigCheckError",
     "ConfigurationError",
+    "ExpressionError",
     "InconsistentWriteState",
     "InvalidDateRangeError",
     "InvalidExpression",
     "InvalidMailProvided",
     "InvalidOperator",
     "ItemsLimitReached",
+    "LimitExceeded",
     "MaxMailsSent",
     "PipelineError",
     "RequisitesNotMet",
@@ -94,6 +98,14 @@ class UnsupportedCompressionFormat(ConfigurationError):
 
 class PipelineError(ResilientExporterException):
     """A run of a pipeline went wrong."""
+
+
+class ExpressionError(PipelineError):
+    """An expression of the configuration cannot be computed for a record."""
+
+
+class LimitExceeded(ExpressionError):
+    """An expression of the configuration would take too much time or memory for one record."""
 
 
 class BadRecordError(PipelineError):
