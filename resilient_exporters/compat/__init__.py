@@ -14,7 +14,10 @@ from typing import Final
 __all__ = ["install"]
 
 #: Old top-level name to the module that stands in for it. Its MODULES are the old package's modules by dotted name.
-_OLD: Final[dict[str, str]] = {"bigrays": "resilient_exporters.compat.bigrays"}
+_OLD: Final[dict[str, str]] = {
+    "bigrays": "resilient_exporters.compat.bigrays",
+    "exporters": "resilient_exporters.compat.exporters",
+}
 
 
 def install(*names: str) -> None:

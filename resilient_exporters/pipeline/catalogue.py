@@ -15,7 +15,7 @@ from resilient_exporters.pipeline.errors import ConfigurationError
 from resilient_exporters.pipeline.module import Module
 from resilient_exporters.pipeline.option import REQUIRED, named
 
-__all__ = ["FAMILIES", "WrongFamily", "classes", "find", "module_options", "old_names"]
+__all__ = ["FAMILIES", "WrongFamily", "classes", "current_name", "find", "module_options", "old_names"]
 
 log = logging.getLogger("export-pipeline")
 
@@ -94,6 +94,11 @@ def find(family: str, name: object) -> type[Module | Exporter]:
             raise ConfigurationError(None, f"there is no {family} {named(name, known)}; there are: {', '.join(known)}")
     found_class: type[Module | Exporter] = _checked(_imported(name, family), family, name)
     return found_class
+
+
+def current_name(name: str) -> str:
+    """What a class of the old system is called now."""
+    return _OLD_NAMES.get(name, name)
 
 
 def old_names(name: str) -> list[str]:
