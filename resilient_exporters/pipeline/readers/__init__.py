@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from resilient_exporters.pipeline.readers.base import BaseReader
+from resilient_exporters.pipeline.readers.elasticsearch import ElasticsearchReader
 from resilient_exporters.pipeline.readers.iterable import IterableReader
 from resilient_exporters.pipeline.readers.kafka import BaseKafkaReader, KafkaReader, KafkaScannerReader
 from resilient_exporters.pipeline.readers.kafka_sample import KafkaRandomReader
@@ -14,6 +15,7 @@ __all__ = [
     "BaseKafkaReader",
     "BaseMongoReader",
     "BaseReader",
+    "ElasticsearchReader",
     "IterableReader",
     "KafkaRandomReader",
     "KafkaReader",

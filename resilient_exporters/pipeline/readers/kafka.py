@@ -68,7 +68,7 @@ class BaseKafkaReader(BaseReader):
         "format": FORMAT,
         "payload_field": PAYLOAD_FIELD,
         "key_field": Option(
-            type=str, default="_key", help="Field for the message's key, if it has one; None: no such field."
+            type=str, default="_key", help='Field for the key of a message that has one; "": no such field.'
         ),
         "message_field": Option(
             type=str, default=None, help="Field for topic, partition, offset, timestamp and headers; default: none."
@@ -86,7 +86,7 @@ class BaseKafkaReader(BaseReader):
             ) from error
         self.batch_size: int = self.read_option("batch_size")
         self._payload = Payload(self.read_option("format"), self.read_option("payload_field"))
-        self._key_field: str | None = self.read_option("key_field")
+        self._key_field: str = self.read_option("key_field")
         self._message_field: str | None = self.read_option("message_field")
         self._topic: KafkaTopic = KafkaTopic(
             self._config(),
@@ -137,7 +137,7 @@ class BaseKafkaReader(BaseReader):
             self.bad_records.add(value, error, part=self.part, where=where)
             return None
         key = message.key()
-        if self._key_field is not None and key is not None:
+        if self._key_field and key is not None:
             record[self._key_field] = _text(key)
         if self._message_field is not None:
             record[self._message_field] = _about(message)
