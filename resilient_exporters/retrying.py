@@ -46,7 +46,8 @@ def retrying(
         what: for the log: what is being done.
         policy: waits and attempts.
         log: told of each attempt that failed and is repeated.
-        errors: what is worth another attempt; any other exception goes through at once.
+        errors: what is worth another attempt; any other exception goes through at once. Where it has ``after``, as
+            ``RetryableError`` has, the wait is at least that long.
         sleep: waits so many seconds.
 
     Raises:
@@ -58,7 +59,7 @@ def retrying(
         try:
             return function()
         except errors as error:
-            wait = policy.delay(attempt, error=error)
+            wait = policy.delay(attempt, after=getattr(error, "after", None), error=error)
             if _off["by"] or policy.gives_up(attempt, time.monotonic() - begun, upcoming=wait, error=error):
                 raise
             log.warning("%s failed (%r), attempt %d; again in %g s", what, error, attempt, wait)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar
 
-from resilient_exporters.pipeline.errors import ItemsLimitReached
+from resilient_exporters.pipeline.errors import BadRecordError, ItemsLimitReached
 from resilient_exporters.pipeline.formatters.base import BaseFormatter
 from resilient_exporters.pipeline.module import Module
 from resilient_exporters.pipeline.option import Option
@@ -73,6 +73,21 @@ class BaseWriter(Module):
                     raise ItemsLimitReached(None, f"items_limit={limit} is reached")
         finally:
             self.set_metadata("items_count", self.items_count)
+
+    def sound(self, function: Callable[[BaseRecord], bytes], record: BaseRecord) -> bytes | None:
+        """What a function makes of a record; None: it is a bad one, and not counted.
+
+        Raises:
+            BadRecordError: it is, and ``on_bad_record`` is "fail".
+        """
+        try:
+            return function(record)
+        except BadRecordError:
+            raise
+        except Exception as error:  # noqa: BLE001 - any formatter's; on_bad_record decides
+            self.bad_records.add(record, error, part=self.part)
+            self.items_count -= 1
+            return None
 
     def begin(self) -> None:
         """The run is new. Called once, before the first batch; a resumed one gets ``set_state`` instead."""
