@@ -16,7 +16,11 @@ from resilient_exporters.jobs.codes import (
 )
 from resilient_exporters.jobs.errors import CorruptEntryError, ExportError, JobIdError
 from resilient_exporters.jobs.job import EventsExportJob
+from resilient_exporters.jobs.old_entries import ImportReport, import_old_entries
 from resilient_exporters.jobs.process import ExportProcess, ProcessReport
+from resilient_exporters.jobs.remote import PendingRemoteJobs
+from resilient_exporters.jobs.schedule import add_slot
+from resilient_exporters.jobs.texts import TEXT_EXPORTERS, Event, TextExporter, text_exporter
 
 __all__ = [
     "DEFAULT_LOCATION_ROOT",
@@ -28,13 +32,21 @@ __all__ = [
     "ERR_PREPARE",
     "ERR_SEND",
     "ERR_UNEXPECTED",
+    "TEXT_EXPORTERS",
     "Backlog",
     "CorruptEntryError",
+    "Event",
     "EventsExportJob",
     "ExportError",
     "ExportProcess",
+    "ImportReport",
     "JobIdError",
+    "PendingRemoteJobs",
     "ProcessReport",
+    "TextExporter",
+    "add_slot",
     "backlog_root",
     "error_text",
+    "import_old_entries",
+    "text_exporter",
 ]

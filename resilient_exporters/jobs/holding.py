@@ -38,6 +38,7 @@ class Holding:
         self._job_id = job_id
         self._claim = claim
         self._clock = clock
+        self._boot = clock.clock.boot()  # asked for now: between a success and the note of it nothing is done
         self._path = backlog.entry_path(job_id)
 
     @classmethod
@@ -93,8 +94,7 @@ class Holding:
 
     def succeeded(self) -> None:
         """Note, before anything else is done, that it must never run again."""
-        clock = self._clock.clock
-        self._claim.finish((clock.boot(), clock.now()))
+        self._claim.finish((self._boot, self._clock.clock.now()))
 
     def remove(self) -> None:
         """Remove the entry after its success, unless it was stored anew meanwhile."""
