@@ -191,7 +191,9 @@ class RowReader:
     def _try(self, path: Path, mode: str) -> bool:
         connection: sqlite3.Connection | None = None
         try:
-            connection = sqlite3.connect(f"file:{quote(str(path))}?{mode}", uri=True, timeout=5)
+            # Used by one thread at a time; it need not be the same one that closes it.
+            where = f"file:{quote(str(path))}?{mode}"
+            connection = sqlite3.connect(where, uri=True, timeout=5, check_same_thread=False)
             if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'Cache'").fetchone() is None:
                 self.exists = False  # it is just being made, or its maker was killed: nothing is in it
             else:

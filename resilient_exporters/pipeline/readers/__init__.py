@@ -9,6 +9,7 @@ from resilient_exporters.pipeline.readers.kafka import BaseKafkaReader, KafkaRea
 from resilient_exporters.pipeline.readers.kafka_sample import KafkaRandomReader
 from resilient_exporters.pipeline.readers.mongodb import BaseMongoReader, MongoReader
 from resilient_exporters.pipeline.readers.mongodb_changes import MongoChangeStreamReader
+from resilient_exporters.pipeline.readers.queue import QueueReader
 from resilient_exporters.pipeline.readers.sql import SQLReader
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "KafkaScannerReader",
     "MongoChangeStreamReader",
     "MongoReader",
+    "QueueReader",
     "SQLReader",
 ]
