@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 
 from resilient_exporters.delivery.directory import state_root
 from resilient_exporters.pipeline.checkpoint import Checkpoint, Job, Store
-from resilient_exporters.pipeline.errors import ConfigurationError
+from resilient_exporters.pipeline.errors import ConfigurationError, StateError
 from resilient_exporters.pipeline.job_database import shown
 from resilient_exporters.pipeline.metadata import ExportMetadata
 from resilient_exporters.pipeline.module import Module
@@ -155,6 +155,9 @@ class BasePersistence(Module):
             StateError: there is no such job.
         """
         one, job = cls.from_uri(uri, regex)
+        place = one.url()
+        if isinstance(place, Path) and not place.is_file():
+            raise StateError(None, f"there is no job {job}: {place} is no file")
         try:
             kept = one.load(job).configuration
         finally:
