@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click.testing
+import jsonschema
 import pytest
 
 from resilient_exporters.cli.root import rexport
@@ -231,7 +232,6 @@ def test_every_option_of_every_module_is_explained() -> None:
 
 
 def test_the_schema_takes_what_the_check_takes() -> None:
-    jsonschema = pytest.importorskip("jsonschema")
     schema = configuration_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
