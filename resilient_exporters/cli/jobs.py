@@ -1,4 +1,4 @@
-"""``rexport jobs``: what is known of the runs of pipelines."""
+"""``rexport jobs``: runs of pipelines, and scheduled jobs with their backlogs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ from typing import Any, Final
 
 import click
 
+from resilient_exporters.cli.backlogs import (
+    all_entries,
+    is_entry,
+    print_entries,
+    remove_entry,
+    root_option,
+    show_entry,
+)  # fmt: skip
 from resilient_exporters.cli.console import moment, number, print_json, print_table, remark, rows, short_json, table
 from resilient_exporters.cli.lazy import LazyGroup
 from resilient_exporters.delivery.directory import holder
@@ -18,7 +26,11 @@ from resilient_exporters.pipeline.workplace import workplace_of
 
 __all__ = ["jobs"]
 
-_COMMANDS: Final[dict[str, str]] = {}
+_COMMANDS: Final[dict[str, str]] = {
+    "import": "resilient_exporters.cli.backlogs:import_old",
+    "retry": "resilient_exporters.cli.backlogs:retry",
+    "run": "resilient_exporters.cli.backlogs:run",
+}
 """Commands of other modules: name to ``"package.module:attribute"``."""
 _ANY: Final = "any"  # stands for a job in the URI of a database
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -32,17 +44,21 @@ _job = click.argument("job")
 
 @click.group(cls=LazyGroup, places=_COMMANDS)
 def jobs() -> None:
-    """Look at the runs of pipelines: which are interrupted, how far they came, which records were put aside.
+    """Look at the runs of pipelines, and run and look after scheduled jobs.
 
-    JOB is an id as `rexport jobs ls` shows it, its beginning if that is the only one, or a URI as a run says it.
+    Of a pipeline: which runs are interrupted, how far they came, which records were put aside. JOB is an id as
+    `rexport jobs ls` shows it, its beginning if that is the only one, or a URI as a run says it.
+
+    Of scheduled jobs: what waits in their backlogs. JOB is then BACKLOG/ID.
     """
 
 
 @jobs.command("ls")
 @_at
+@root_option
 @_as_json
-def list_jobs(at: str | None, as_json: bool) -> None:
-    """List the jobs, oldest first."""
+def list_jobs(at: str | None, root: Path | None, as_json: bool) -> None:
+    """List the jobs of pipelines, oldest first, and the entries of backlogs."""
     place = _place(at)
     found = []
     if not isinstance(place, Path) or place.is_file():
@@ -53,12 +69,20 @@ def list_jobs(at: str | None, as_json: bool) -> None:
             store.close()
     elif at is not None:
         raise click.BadParameter(f"there is no file {place}", param_hint="--at")
+    waiting = all_entries(root)
     if as_json:
-        print_json([_plain(job) for job in found])
+        entries = [{"kind": "entry", **{name: getattr(one, name) for name in one.__struct_fields__}} for one in waiting]
+        print_json([*({"kind": "pipeline", **_plain(job)} for job in found), *entries])
         return
-    if not found:
+    if not found and not waiting:
         remark("no jobs yet")
-        return
+    if found:
+        _print_jobs(found)
+    if waiting:
+        print_entries(waiting)
+
+
+def _print_jobs(found: list[Job]) -> None:
     made = table("job", "state", "begun", "last commit", ">read", ">written", ">put aside", "from", "to")
     for job in found:
         rows(
@@ -75,10 +99,14 @@ def list_jobs(at: str | None, as_json: bool) -> None:
 @jobs.command()
 @_job
 @_at
+@root_option
 @click.option("--dead", is_flag=True, help="The records that were put aside, as JSON lines.")
 @_as_json
-def show(job: str, at: str | None, dead: bool, as_json: bool) -> None:
+def show(job: str, at: str | None, root: Path | None, dead: bool, as_json: bool) -> None:
     """Show one job: its configuration (without secrets), position and figures, and the records put aside."""
+    if is_entry(job):
+        show_entry(job, root, as_json=as_json)
+        return
     store, found = _open(job, at)
     try:
         letters = store.dead(found.id)
@@ -109,9 +137,13 @@ def show(job: str, at: str | None, dead: bool, as_json: bool) -> None:
 @jobs.command()
 @_job
 @_at
+@root_option
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-def rm(job: str, at: str | None, yes: bool) -> None:
+def rm(job: str, at: str | None, root: Path | None, yes: bool) -> None:
     """Forget a job, with its buffers and the records put aside. It cannot be undone."""
+    if is_entry(job):
+        remove_entry(job, root, yes=yes)
+        return
     store, found = _open(job, at)
     try:
         if _state(found) == "running":

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
 from typing import Final
 
 import click
 from rich.status import Status
 
+from resilient_exporters.cli.code import load
 from resilient_exporters.cli.console import escape, screen
 from resilient_exporters.tasks.errors import TasksFailed
 from resilient_exporters.tasks.plan import Plan
@@ -52,7 +48,7 @@ def run(module: str, dry_run: bool, keywords: tuple[str, ...], only: tuple[str, 
     """Import, and run."""
     given = dict(_pair(each) for each in keywords)
     with TASK_REGISTER.isolated() as registry:
-        _load(module)
+        load(module)
         defined = list(registry)
     chosen = [_named(name, defined) for name in only] or defined
     if not chosen:
@@ -105,28 +101,6 @@ class Progress(Watcher):
         if self._status is not None:
             self._status.stop()
             self._status = None
-
-
-def _load(name: str) -> ModuleType:
-    """Import a file or a dotted name, anew: its definitions are what is wanted."""
-    path = Path(name)
-    if path.suffix == ".py":
-        if not path.is_file():
-            raise click.UsageError(f"there is no file {name}")
-        sys.path.insert(0, str(path.parent.absolute()))
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        assert spec is not None and spec.loader is not None  # noqa: S101, PT018 - it is a Python file
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[path.stem] = module
-        spec.loader.exec_module(module)
-        return module
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            raise click.UsageError(f"there is no module {error.name}; give a dotted name, or a file.py") from None
-        raise
 
 
 def _named(name: str, defined: list[type[BaseTask]]) -> type[BaseTask]:

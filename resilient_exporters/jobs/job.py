@@ -19,7 +19,7 @@ from resilient_exporters.policy import RetryPolicy
 from resilient_exporters.retrying import retrying
 from resilient_exporters.units import parse_count, parse_seconds
 
-__all__ = ["EventsExportJob"]
+__all__ = ["EventsExportJob", "policy_of", "veiled"]
 
 _DIGITS: Final = {18: ("%y%m%d%H%M%S%f", timedelta(microseconds=1)), 12: ("%y%m%d%H%M%S", timedelta(seconds=1))}
 _SECRET: Final = ("passw", "passphrase", "pwd", "secret", "token", "credential", "apikey", "api_key", "auth")
@@ -91,7 +91,7 @@ class EventsExportJob(Loggable, ABC):
 
     def _format_parms(self) -> str:
         """The parameters as the log may show them: values whose names sound secret are hidden."""
-        return str(_veiled(self._parms))
+        return str(veiled(self._parms))
 
     # -- what it is ----------------------------------------------------------------------------------------------
 
@@ -222,12 +222,13 @@ def policy_of(max_try: int, retry_delay: Any) -> RetryPolicy:
     return RetryPolicy(RetryPolicy.parse(retry_delay, "retry_delay").wait, stop=attempts)
 
 
-def _veiled(value: Any, name: str = "") -> Any:
+def veiled(value: Any, name: str = "") -> Any:
+    """A value as it may be shown: what is under a name that sounds secret is hidden."""
     if isinstance(value, Mapping):
-        return {key: _veiled(one, str(key)) for key, one in value.items()}
+        return {key: veiled(one, str(key)) for key, one in value.items()}
     if any(word in name.lower() for word in _SECRET):
         return "***"
-    return [_veiled(one) for one in value] if isinstance(value, list) else value
+    return [veiled(one) for one in value] if isinstance(value, list) else value
 
 
 def _nothing() -> None:
