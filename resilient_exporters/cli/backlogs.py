@@ -46,8 +46,8 @@ rexport jobs run nightly.py:Export --backlog nightly --parm site=7 --max-attempt
 TARGET is module:Class or file.py:Class, the class of the job; or the name of an ExportProcess that is made there, which
 has its own backlog and parameters. To be called by cron or a systemd timer: docs/jobs.md.
 
-Exit code 0: everything was exported. 1: something failed and waits for the next slot, is dead, or could not be read; the
-code of the jobs is printed. 2: nothing was run.
+Exit code 0: everything was exported. 1: something failed and waits for the next slot, is dead, or could not be read;
+the code of the jobs is printed. 2: nothing was run.
 """
 
 
