@@ -201,7 +201,7 @@ class SQLSession(BaseResource):
     def _open(cls, config: Any) -> Any:
         import sqlalchemy as sa
 
-        return sa.create_engine(cls.url(config), poolclass=sa.pool.NullPool).connect()
+        return sa.create_engine(cls.url(config), poolclass=sa.pool.NullPool, hide_parameters=True).connect()
 
     @classmethod
     def _close(cls, *exc: Any) -> bool:  # noqa: ARG003 - the exception is raised as it is

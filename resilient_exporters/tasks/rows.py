@@ -6,6 +6,7 @@ import itertools
 import struct
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any, Final
 
@@ -34,6 +35,7 @@ class Rows:
     def __init__(self, columns: Sequence[str], rows: Iterable[Sequence[Any]], batch_rows: int = 1000) -> None:
         self.columns = list(columns)
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this object
+        weakref.finalize(self, self._file.close)
         self._lock = threading.Lock()
         self._count = 0
         try:

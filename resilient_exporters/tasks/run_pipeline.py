@@ -30,6 +30,7 @@ class RunPipeline(BaseTask, abstract=True):
         >>> class Warm(RunPipeline):
         ...     input = [{"t": 19.0}, {"t": 31.5}]
         ...
+        ...     @staticmethod
         ...     def pipeline(records):
         ...         return Pipeline(records, lambda record: record["t"] > 30, writer=RecordingExporter())
         >>> bigrays_run(Warm)

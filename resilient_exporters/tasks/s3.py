@@ -172,6 +172,9 @@ class _Open:
         self._file = file
         self.read, self.seek, self.tell, self.seekable = file.read, file.seek, file.tell, file.seekable
 
+    def close(self) -> None:
+        """Not here."""
+
 
 def _stream(obj: Any) -> Any:
     """A context with a file open for bytes, at its beginning."""
