@@ -38,11 +38,18 @@ def result_kind(wanted: Any) -> str:
     if wanted not in RESULTS:
         raise TaskError(f"results={wanted!r} is not possible; give one of {', '.join(RESULTS)}")
     if wanted == "auto":
-        return "pandas" if find_spec("pandas") else "rows"
-    if wanted != "rows" and find_spec(wanted) is None:
+        return "pandas" if _installed("pandas") else "rows"
+    if wanted != "rows" and not _installed(wanted):
         extra = f"pip install 'resilient-exporters[{wanted}]'"
         raise MissingModuleError(None, f"results={wanted!r} needs {wanted}: {extra}")
     return str(wanted)
+
+
+def _installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # an import hook that hides it
+        return False
 
 
 def result(kind: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:

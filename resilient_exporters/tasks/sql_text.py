@@ -19,6 +19,7 @@ _QUOTED: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?
 _BIND: Final = re.compile(r"(?<![:\w\\]):(\w+)(?!:)")
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d+)?)?)?")
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][\w$]*(?:\.[A-Za-z_][\w$]*)*")
+_NUMBER: Final = re.compile(r"[+-]?\d+(?:\.\d+)?")
 
 
 class Statement:
@@ -116,7 +117,7 @@ def _is_date(value: object) -> bool:
 
 def _harmless(value: object, *, quoted: bool) -> bool:
     """A number, or a name outside quotes, such as a table's: the one does no harm, the other cannot be bound."""
-    if isinstance(value, (int, float, decimal.Decimal)):
+    if isinstance(value, (int, float, decimal.Decimal)) or (isinstance(value, str) and _NUMBER.fullmatch(value)):
         return True
     return not quoted and isinstance(value, str) and _IDENTIFIER.fullmatch(value) is not None
 
