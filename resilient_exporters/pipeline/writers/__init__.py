@@ -7,6 +7,7 @@ from resilient_exporters.pipeline.writers.base import BaseWriter
 from resilient_exporters.pipeline.writers.console import ConsoleWriter
 from resilient_exporters.pipeline.writers.exporter_writer import ExporterWriter
 from resilient_exporters.pipeline.writers.http import HTTPWriter
+from resilient_exporters.pipeline.writers.reduce import ReduceWriter
 from resilient_exporters.pipeline.writers.search import CloudSearchWriter
 from resilient_exporters.pipeline.writers.sql import OdoWriter, SQLWriter
 
@@ -18,5 +19,6 @@ __all__ = [
     "ExporterWriter",
     "HTTPWriter",
     "OdoWriter",
+    "ReduceWriter",
     "SQLWriter",
 ]

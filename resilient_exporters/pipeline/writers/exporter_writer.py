@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import uuid
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+from resilient_exporters.delivery.directory import make_directory, state_root
 from resilient_exporters.exporter import Exporter
 from resilient_exporters.pipeline.catalogue import find
 from resilient_exporters.pipeline.errors import ConfigurationError, PipelineError
@@ -22,10 +26,18 @@ class ExporterWriter(BaseWriter):
     """Hands records to an exporter, which delivers them in its own time.
 
     A batch is committed once its records are in the exporter's durable queue, not when they are delivered. A resume
-    after a crash asks the queue how many records it took since the last commit, and leaves out as many: each record is
-    there once, if nobody else sends to this exporter and the source gives the same records again. After a reboot
-    (with a queue that was never on disk, because all was delivered) that cannot be told: then the last batch may come
-    twice, which ids do not absorb, and the log says so.
+    after a kill asks the queue how many records it took since the last commit, and leaves out as many: each record is
+    there once, if no other program sends to the same queue and the source gives the same records again. Give each
+    pipeline an exporter of its own ``name`` (or ``directory``); if another pipeline has used the queue meanwhile, that
+    is noticed, and nothing is left out.
+
+    A power cut loses nothing that is committed: it is on disk, or with its targets. But what was accepted after the last
+    commit, and delivered without ever being on disk, is known to nobody after a reboot: it comes again, under new ids.
+    That is one batch at most (with ``threaded``, too: only one is written at a time). Where the whole queue is gone,
+    which is what a queue without a disk is after a reboot, the log says so.
+
+    A full queue holds the run up (``on_full="block"``, the default of exporters that are made from a section); where an
+    exporter is told to drop instead, the log warns, and the figure ``dropped`` says how many by reason.
 
     Args:
         exporter: an exporter or pool; or a section ``{"name": …, "options": {…}}``; a pool's ``exporters`` is a list of
@@ -51,6 +63,8 @@ class ExporterWriter(BaseWriter):
         self.exporter: Exporter = given if isinstance(given, Exporter) else made(given)
         self._mark: str | None = None
         self._skip = 0
+        self._user = uuid.uuid4().hex
+        self._before: dict[str, int] = {}
 
     def write_batch(self, batch: Iterable[BaseRecord]) -> None:
         """Queue records. Waits where the queue is full and ``on_full`` is "block", its default here."""
@@ -77,28 +91,73 @@ class ExporterWriter(BaseWriter):
 
     def get_state(self) -> Any:
         """Where the queue stands."""
-        return {**super().get_state(), "mark": self._mark, "skip": self._skip}
+        return {
+            **super().get_state(), "mark": self._mark, "skip": self._skip, "user": self._user, "before": self._before,
+        }  # fmt: skip
 
     def set_state(self, state: Any) -> None:
         """See what the queue took after the last commit."""
         super().set_state(state)
-        self._skip = state["skip"]
-        if state["mark"] is not None:
-            more = self.exporter.accepted_since(state["mark"])
-            if more is None:
-                self.logger.warning(
-                    "the queue of %s was begun anew: what it took after the last commit comes again", self.exporter.name
-                )
-            self._skip += more or 0
+        self._skip, self._user, self._before = state["skip"], state["user"], state["before"]
+        if state["mark"] is None:
+            return
+        more = self.exporter.accepted_since(state["mark"])
+        why = "was begun anew" if more is None else None
+        if self._last_user() != self._user:
+            more, why = None, "was used by another pipeline since"
+        if why is not None:
+            self.logger.warning("the queue of %s %s: what it took after the last commit comes again", self._name, why)
+        self._skip += more or 0
+        self._claim()
 
     def begin(self) -> None:
         """Note where the queue stands before the first batch."""
         self._mark = self.exporter.mark()
+        self._before = self._dropped()
+        self._claim()
+        if self.exporter._settings.on_full.startswith("drop"):
+            self.logger.warning("%s drops records when its queue is full: on_full='block' would wait", self._name)
+
+    @property
+    def _name(self) -> str:
+        return self.exporter.name
+
+    def _note(self) -> Path | None:
+        """Where the pipeline that used the queue last is noted: its counts mean nothing to any other."""
+        directory = self.exporter.directory
+        if directory is None:
+            return None
+        place = state_root() / "pipelines" / "queues"
+        return place / hashlib.sha256(str(directory.absolute()).encode()).hexdigest()[:24]
+
+    def _claim(self) -> None:
+        path = self._note()
+        if path is not None and self._last_user() != self._user:  # else a kill just here would blot it out
+            make_directory(path.parent)
+            path.write_text(self._user, encoding="ascii")
+
+    def _last_user(self) -> str | None:
+        path = self._note()
+        try:
+            return self._user if path is None else path.read_text(encoding="ascii")
+        except FileNotFoundError:
+            return None
+
+    def _dropped(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for target in self.exporter.stats().targets.values():
+            for reason, number in target.dropped.items():
+                found[reason] = found.get(reason, 0) + number
+        return found
 
     def finish_writing(self) -> None:
         """Deliver what the targets take; the rest stays in the queue and is counted."""
         report = self.exporter.flush(self.read_option("close_timeout"))
-        self.update_metadata({"delivered": report.delivered, "pending": report.pending, "dead": report.dead})
+        dropped = {reason: number - self._before.get(reason, 0) for reason, number in self._dropped().items()}
+        self.update_metadata({
+            "delivered": report.delivered, "pending": report.pending, "dead": report.dead,
+            "dropped": {reason: number for reason, number in dropped.items() if number},
+        })  # fmt: skip
 
     def close(self) -> None:
         """Close an exporter that was made here."""
