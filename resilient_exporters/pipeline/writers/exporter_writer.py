@@ -31,10 +31,10 @@ class ExporterWriter(BaseWriter):
     pipeline an exporter of its own ``name`` (or ``directory``); if another pipeline has used the queue meanwhile, that
     is noticed, and nothing is left out.
 
-    A power cut loses nothing that is committed: it is on disk, or with its targets. But what was accepted after the last
-    commit, and delivered without ever being on disk, is known to nobody after a reboot: it comes again, under new ids.
-    That is one batch at most (with ``threaded``, too: only one is written at a time). Where the whole queue is gone,
-    which is what a queue without a disk is after a reboot, the log says so.
+    A power cut loses nothing that is committed: it is on disk, or with its targets. But what was accepted after the
+    last commit, and delivered without ever being on disk, is known to nobody after a reboot: it comes again, under new
+    ids. That is one batch at most (with ``threaded``, too: only one is written at a time). Where the whole queue is
+    gone, which is what a queue without a disk is after a reboot, the log says so.
 
     A full queue holds the run up (``on_full="block"``, the default of exporters that are made from a section); where an
     exporter is told to drop instead, the log warns, and the figure ``dropped`` says how many by reason.
