@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from resilient_exporters import retrying as shared
 from resilient_exporters.policy import RetryPolicy
@@ -26,6 +26,7 @@ def retrying(
     policy: RetryPolicy = SHORT,
     *,
     errors: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+    unless: tuple[type[BaseException], ...] = (),
     sleep: Callable[[float], None] = time.sleep,
 ) -> _T:
     """Call a function until it works, or the policy gives up.
@@ -35,9 +36,24 @@ def retrying(
         what: for the log: what is being done.
         policy: waits and attempts.
         errors: what is worth another attempt; any other exception goes through at once.
+        unless: which of these are not.
         sleep: waits so many seconds.
 
     Raises:
         BaseException: what the last attempt raised.
     """
-    return shared.retrying(function, what, policy, log=log, errors=errors, sleep=sleep)
+    if not unless:
+        return shared.retrying(function, what, policy, log=log, errors=errors, sleep=sleep)
+    hopeless: list[BaseException] = []
+
+    def guarded() -> _T | None:
+        try:
+            return function()
+        except unless as error:
+            hopeless.append(error)
+            return None
+
+    value = shared.retrying(guarded, what, policy, log=log, errors=errors, sleep=sleep)
+    if hopeless:
+        raise hopeless[0]
+    return cast("_T", value)

@@ -1,0 +1,133 @@
+"""Files on an SFTP server."""
+
+from __future__ import annotations
+
+import posixpath
+import stat
+from pathlib import Path
+from typing import Any
+
+from resilient_exporters.pipeline.errors import PipelineError
+from resilient_exporters.pipeline.option import Option
+from resilient_exporters.pipeline.writers.buffered import PackedFile
+from resilient_exporters.pipeline.writers.store import BaseStoreWriter, needed
+
+__all__ = ["SFTPWriter"]
+
+
+class SFTPWriter(BaseStoreWriter):
+    """Writes files to an SFTP server, beginning at the directory in which the user arrives.
+
+    A host whose key is another one than the user's known_hosts says is refused. One that is not in there is taken, and
+    the log says so, unless ``known_hosts`` is given: then it is refused, too.
+    """
+
+    supported_options = {
+        "host": Option(type=str, help="Host."),
+        "port": Option(type=int, default=22, help="Port."),
+        "sftp_user": Option(type=str, env_fallback="EXPORTERS_SFTP_USER", help="User."),
+        "sftp_password": Option(type=str, env_fallback="EXPORTERS_SFTP_PASSWORD", secret=True, help="Password."),
+        "known_hosts": Option(type=str, default=None, help="File of host keys; a host that is not in it is refused."),
+        "timeout": Option(type=float, default=60.0, help="Seconds to wait for an answer."),
+    }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        needed("paramiko", "sftp", self)
+        self._client: Any = None
+        self._sftp: Any = None
+        self._made: set[str] = set()
+
+    def shown(self, name: str) -> str:
+        """The URL of a file."""
+        return f"sftp://{self.read_option('host')}:{self.read_option('port')}/{name}"
+
+    def _connected(self) -> Any:
+        if self._sftp is None:
+            import paramiko
+
+            client = paramiko.SSHClient()
+            known = self.read_option("known_hosts")
+            if known is None:
+                client.load_system_host_keys()
+                client.set_missing_host_key_policy(paramiko.WarningPolicy())  # noqa: S507 - as documented
+            else:
+                client.load_host_keys(known)
+                client.set_missing_host_key_policy(paramiko.RejectPolicy())
+            timeout = self.read_option("timeout")
+            try:
+                client.connect(
+                    self.read_option("host"), self.read_option("port"), self.read_option("sftp_user"),
+                    self.read_option("sftp_password"), timeout=timeout, banner_timeout=timeout, auth_timeout=timeout,
+                    allow_agent=False, look_for_keys=False,
+                )  # fmt: skip
+                self._sftp = client.open_sftp()
+                self._sftp.get_channel().settimeout(timeout)
+            except (paramiko.AuthenticationException, paramiko.BadHostKeyException) as error:
+                client.close()
+                raise PipelineError(
+                    None, f"sftp://{self.read_option('host')} and {self.read_option('sftp_user')}: {error}"
+                ) from error
+            except BaseException:
+                client.close()
+                raise
+            self._client = client
+        return self._sftp
+
+    def _with(self, function: Any) -> Any:
+        """Do something with the connection; one that broke is made anew at the next attempt."""
+        try:
+            return function(self._connected())
+        except (FileNotFoundError, PermissionError):
+            raise
+        except Exception:
+            self._disconnect()
+            raise
+
+    def reach(self) -> None:
+        """Log in."""
+        self._with(lambda sftp: sftp.normalize("."))
+
+    def put(self, path: Path, name: str, packed: PackedFile | None) -> None:
+        """Upload under a temporary name, then rename."""
+        temporary = self.temporary(name, packed)
+
+        def upload(sftp: Any) -> None:
+            self._make_directory(sftp, posixpath.dirname(name))
+            sftp.put(str(path), temporary, confirm=True)
+            try:
+                sftp.posix_rename(temporary, name)
+            except OSError:  # a server without that extension does not rename over a file
+                sftp.remove(name)
+                sftp.rename(temporary, name)
+
+        self._with(upload)
+
+    def _make_directory(self, sftp: Any, directory: str) -> None:
+        if directory in ("", "/") or directory in self._made:
+            return
+        try:
+            if not stat.S_ISDIR(sftp.stat(directory).st_mode):
+                raise PipelineError(None, f"{self.shown(directory)} is no directory")
+        except FileNotFoundError:
+            self._make_directory(sftp, posixpath.dirname(directory))
+            sftp.mkdir(directory)
+        self._made.add(directory)
+
+    def size_of(self, name: str) -> int | None:
+        """The size of a file."""
+        try:
+            return int(self._with(lambda sftp: sftp.stat(name).st_size))
+        except FileNotFoundError:
+            return None
+
+    def _disconnect(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = self._sftp = None
+        self._made.clear()
+
+    def close(self) -> None:
+        """Log out."""
+        self._disconnect()
+        super().close()

@@ -1,0 +1,125 @@
+"""What all writers have in common that put files into a store."""
+
+from __future__ import annotations
+
+import posixpath
+from abc import abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from resilient_exporters.errors import MissingModuleError
+from resilient_exporters.pipeline.errors import ConfigurationError, InconsistentWriteState, PipelineError
+from resilient_exporters.pipeline.retries import LONG, retrying
+from resilient_exporters.pipeline.writers.buffered import PackedFile
+from resilient_exporters.pipeline.writers.filebase import BaseFilebaseWriter
+from resilient_exporters.policy import RetryPolicy
+
+__all__ = ["BaseStoreWriter", "needed"]
+
+_T = TypeVar("_T")
+
+
+class BaseStoreWriter(BaseFilebaseWriter):
+    """Puts finished files into a store, each under its name and never a part of it.
+
+    A subclass defines ``put`` and ``size_of``.
+
+    Attributes:
+        policy: waits and attempts.
+        hopeless: errors that another attempt does not mend.
+    """
+
+    policy: ClassVar[RetryPolicy] = LONG
+    hopeless: ClassVar[tuple[type[Exception], ...]] = (
+        FileNotFoundError,
+        IsADirectoryError,
+        NotADirectoryError,
+        PermissionError,
+        PipelineError,
+        ConfigurationError,
+        MissingModuleError,
+    )
+
+    @abstractmethod
+    def put(self, path: Path, name: str, packed: PackedFile | None) -> None:
+        """Let a file appear in the store: whole, or not at all. May be called again with the same one.
+
+        Args:
+            path: of the file here.
+            name: its name, after ``filebase``.
+            packed: what is known of it; None: a file of the run itself, such as that of the MD5s.
+        """
+
+    @abstractmethod
+    def size_of(self, name: str) -> int | None:
+        """The size of a file in the store; None: it is not there."""
+
+    def reach(self) -> None:
+        """See whether the store can be written to, before anything is read."""
+
+    def verify(self, packed: PackedFile) -> None:
+        """See whether a file arrived.
+
+        Raises:
+            InconsistentWriteState: it did not, or not whole.
+        """
+        size = self.size_of(packed.name)
+        if size != packed.size:
+            found = "is not there" if size is None else f"has {size} bytes"
+            raise InconsistentWriteState(
+                None, f"{self.shown(packed.name)} {found} and should have {packed.size}: "
+                "somebody else writes there, or the store lost it"
+            )  # fmt: skip
+
+    # -- when ----------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """See whether the store can be reached."""
+        self.attempt(self.reach, f"reaching {self.shown(self.filebase.template)}")
+
+    def deliver(self, packed: PackedFile, path: Path) -> None:
+        """Put a finished file into the store."""
+        name = self.shown(packed.name)
+        self.attempt(lambda: self.put(path, packed.name, packed), f"writing {name}")
+        if self.check_consistency:
+            self.attempt(lambda: self.verify(packed), f"checking {name}")
+        self.logger.info("saved %s: %d records, %d bytes, MD5 %s", name, packed.records, packed.size, packed.md5)
+
+    def deliver_md5(self, path: Path, name: str) -> None:
+        """Put the file of MD5s into the store."""
+        self.attempt(lambda: self.put(path, name, None), f"writing {self.shown(name)}")
+
+    def attempt(self, function: Callable[[], _T], what: str) -> _T:
+        """Do something with the store, several times if need be.
+
+        Raises:
+            PipelineError: it does not work.
+        """
+        try:
+            return retrying(function, what, self.policy, unless=self.hopeless)
+        except (PipelineError, ConfigurationError, MissingModuleError):
+            raise
+        except Exception as error:
+            raise PipelineError(None, f"{what} failed: {type(error).__name__}: {error}") from error
+
+    def temporary(self, name: str, packed: PackedFile | None) -> str:
+        """Where a file lies until it is whole; the same place when it is put again."""
+        number = "md5" if packed is None else f"{packed.number:08d}"
+        return posixpath.join(posixpath.dirname(name), f".{self.token}-{number}.part")
+
+
+def needed(module: str, extra: str, owner: object) -> Any:
+    """An optional module.
+
+    Raises:
+        MissingModuleError: it is not installed, with what to install.
+    """
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise MissingModuleError(
+            None, f"{type(owner).__name__} needs {error.name}: pip install 'resilient-exporters[{extra}]'"
+        ) from error
