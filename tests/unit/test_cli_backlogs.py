@@ -93,7 +93,8 @@ def test_a_process_of_the_modules_own_is_run(program: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "text"),
     [("nightly_job", "no module:Class"), ("nosuchmodule:X", "no module nosuchmodule"),
-     ("nosuch.py:X", "no file nosuch.py"), ("PROGRAM:Nosuch", "has no Nosuch"), ("PROGRAM:other", "neither an EventsExportJob")],
+     ("nosuch.py:X", "no file nosuch.py"), ("PROGRAM:Nosuch", "has no Nosuch"),
+     ("PROGRAM:other", "neither an EventsExportJob")],
 )  # fmt: skip
 def test_what_cannot_be_run_is_named(program: Path, target: str, text: str) -> None:
     assert text in run("run", target.replace("PROGRAM", str(program)), code=2).stderr
