@@ -17,6 +17,7 @@ __all__ = ["install"]
 _OLD: Final[dict[str, str]] = {
     "bigrays": "resilient_exporters.compat.bigrays",
     "exporters": "resilient_exporters.compat.exporters",
+    "pycstbox": "resilient_exporters.compat.pycstbox",
 }
 
 
