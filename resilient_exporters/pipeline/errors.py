@@ -18,7 +18,8 @@
     ├── InconsistentWriteState          what lies at the target is not what was written
     ├── MaxMailsSent                    more mails than allowed
     ├── RequisitesNotMet                a bypass that cannot be taken
-    └── StateError                      the state of a job cannot be read, or belongs to another configuration
+    ├── StateError                      the state of a job cannot be read, or belongs to another configuration
+    └── UnreadableStreamError           a file or stream that is gone, or that cannot be read from some place on
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ __all__ = [
     "PipelineError",
     "RequisitesNotMet",
     "StateError",
+    "UnreadableStreamError",
     "UnsupportedCompressionFormat",
 ]
 
@@ -130,3 +132,7 @@ class RequisitesNotMet(PipelineError):
 
 class StateError(PipelineError):
     """The state of a job cannot be read, is in use, or belongs to another configuration."""
+
+
+class UnreadableStreamError(PipelineError):
+    """A file or stream that is gone, or that cannot be read from some place on; another attempt would not help."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 from resilient_exporters.pipeline.module import Module
 
 __all__ = ["BaseReader"]
+
+_LOOK: Final = 0.2  # seconds between two looks at whether the run is asked to stop
 
 
 class BaseReader(Module):
@@ -46,6 +49,12 @@ class BaseReader(Module):
 
         In a threaded run this is another thread than the one that reads, and the reader is ahead of the position.
         """
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but no longer than until the run is asked to stop."""
+        until = time.monotonic() + seconds
+        while not self.stopping() and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, _LOOK))
 
     def is_finished(self) -> bool:
         """Whether all was given."""

@@ -1,5 +1,0 @@
-"""Deserializers: between the bytes of a stream and its records."""
-
-from __future__ import annotations
-
-__all__: list[str] = []

@@ -1,0 +1,106 @@
+"""Files anywhere that fsspec reaches: in memory, and over HTTP from a real server."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import http.server
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from resilient_exporters import MissingModuleError
+from resilient_exporters.pipeline.errors import BadRecordError, ConfigurationError
+from resilient_exporters.pipeline.readers import FsspecReader
+
+
+@pytest.fixture
+def memory() -> Iterator[str]:
+    store = fsspec.filesystem("memory")
+    for name in ("b/2.jl.gz", "b/1.jl", "a.jl", "notes.txt"):
+        body = json.dumps({"name": name}).encode()
+        store.pipe_file(f"/pread/{name}", gzip.compress(body) if name.endswith("gz") else body)
+    yield "memory://pread"
+    store.rm("/pread", recursive=True)
+
+
+def names(reader: FsspecReader) -> list[str]:
+    return [record["name"] for record in reader.get_next_batch()]
+
+
+def test_directories_files_and_patterns(memory: str) -> None:
+    assert names(FsspecReader(url=memory)) == ["a.jl", "b/1.jl", "b/2.jl.gz", "notes.txt"]
+    assert names(FsspecReader(url=f"{memory}/b/1.jl")) == ["b/1.jl"]
+    assert names(FsspecReader(url=f"{memory}/**/*.jl*")) == ["a.jl", "b/1.jl", "b/2.jl.gz"]
+    assert names(FsspecReader(url=[f"{memory}/b", memory], pattern=r"\.(jl|gz)$")) == ["b/1.jl", "b/2.jl.gz", "a.jl"]
+    assert names(FsspecReader(url=f"{memory}/*.nothing")) == []
+    with pytest.raises(BadRecordError, match="there is no such file or object"):
+        names(FsspecReader(url=f"{memory}/no.jl"))
+
+
+def test_positions_name_urls(memory: str) -> None:
+    reader = FsspecReader(url=memory, batch_size=2)
+    assert names(reader) == ["a.jl", "b/1.jl"]
+    again = FsspecReader(url=memory)
+    again.set_last_position(reader.get_last_position())
+    assert set(reader.get_last_position()["stream_offset"]) == {"memory:///pread/b/1.jl"}
+    assert names(again) == ["b/2.jl.gz", "notes.txt"]
+    assert b"1.jl" in again.open_stream("memory:///pread/b/1.jl").read(100)
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    (tmp_path / "x.jl.gz").write_bytes(gzip.compress(b'{"name": "x"}\n' * 3))
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path))
+    ) as serving:
+        thread = threading.Thread(target=serving.serve_forever)
+        thread.start()
+        yield f"http://user:hidden@127.0.0.1:{serving.server_port}"
+        serving.shutdown()
+        thread.join()
+
+
+def test_over_http_and_without_the_password_in_any_name(server: str) -> None:
+    reader = FsspecReader(url=f"{server}/x.jl.gz")
+    assert names(reader) == ["x"] * 3
+    position = json.dumps(reader.get_last_position())
+    assert "x.jl.gz" in position
+    assert "hidden" not in position
+    assert "hidden" not in json.dumps(reader.shown_options())
+    with pytest.raises(BadRecordError, match="there is no such file") as raised:
+        names(FsspecReader(url=[f"{server}/no.jl"]))
+    assert "hidden" not in str(raised.value)
+    assert "hidden" not in json.dumps(FsspecReader(url=[f"{server}/no.jl"]).shown_options())
+
+
+def test_storage_options_come_from_the_environment_and_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THE_KEY", "hidden")
+    reader = FsspecReader(url="memory://x", storage_options={"some_key": {"env": "THE_KEY"}})
+    assert reader._file_system("memory://x")[0].storage_options["some_key"] == "hidden"
+    assert reader.shown_options()["storage_options"] == {"secret": "storage_options"}
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "words"),
+    [
+        ("just/a/path", ConfigurationError, "is no URL; write for instance s3://"),
+        ("nosuch://x/y", ConfigurationError, "fsspec knows no nosuch://"),
+        ("smb://host/x", MissingModuleError, "smb:// needs smbprotocol"),
+    ],
+)
+def test_urls_that_cannot_be(url: str, error: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "smbclient", None)
+    with pytest.raises(error, match=words):
+        FsspecReader(url=url)
