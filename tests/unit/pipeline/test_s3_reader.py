@@ -165,7 +165,7 @@ def test_a_read_that_breaks_off_is_taken_up_again(store: tuple[str, Any], monkey
             found: bytes = whole(min(size, 20_000))
             return found
 
-        stream.read = read
+        setattr(stream, "read", read)  # noqa: B010 - a method is replaced on purpose
         return stream
 
     source.open_stream = breaking  # type: ignore[method-assign,assignment]  # a wire that breaks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -62,7 +62,7 @@ class Wire(io.BytesIO):
         super().close()
 
 
-def taken(reader: BaseStreamReader) -> Iterator[dict[str, Any]]:
+def taken(reader: BaseStreamReader) -> Generator[dict[str, Any], None, None]:
     while not reader.is_finished():
         yield from reader.get_next_batch()
 
