@@ -238,7 +238,7 @@ def test_the_schema_takes_what_the_check_takes() -> None:
     reader = {"name": "my.own.Reader", "options": {"anything": 1}}
 
     def wrong(**sections: Any) -> list[str]:
-        found = {"reader": reader, "writer": {"name": "FileExporter", "options": {"target": "x"}}, **sections}
+        found = {"reader": reader, "writer": {"name": "FileExporter", "options": {"target_file": "x"}}, **sections}
         return [error.message for error in validator.iter_errors(found)]
 
     sqlite = {"name": "exporters.persistence.alchemy_persistence.SqlitePersistence", "options": {"database": "a"}}
