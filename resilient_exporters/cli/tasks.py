@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import click
+from rich.console import Console
 from rich.status import Status
 
 from resilient_exporters.cli.code import load
@@ -12,7 +13,7 @@ from resilient_exporters.cli.console import escape, screen
 from resilient_exporters.tasks.errors import TasksFailed
 from resilient_exporters.tasks.plan import Plan
 from resilient_exporters.tasks.registry import TASK_REGISTER
-from resilient_exporters.tasks.run import Watcher, bigrays_run
+from resilient_exporters.tasks.run import Watcher, bigrays_run, importing
 from resilient_exporters.tasks.task import BaseTask, update_format_kws
 
 __all__ = ["tasks"]
@@ -47,7 +48,7 @@ Exit code 0: all tasks ended well. 1: a task failed, or a dry run found somethin
 def run(module: str, dry_run: bool, keywords: tuple[str, ...], only: tuple[str, ...], quiet: bool) -> None:
     """Import, and run."""
     given = dict(_pair(each) for each in keywords)
-    with TASK_REGISTER.isolated() as registry:
+    with TASK_REGISTER.isolated() as registry, importing(module):
         load(module)
         defined = list(registry)
     chosen = [_named(name, defined) for name in only] or defined
@@ -64,10 +65,14 @@ def run(module: str, dry_run: bool, keywords: tuple[str, ...], only: tuple[str, 
 
 
 class Progress(Watcher):
-    """A line for each task on stderr; on a terminal, the one that runs is shown too."""
+    """A line for each task; on a terminal, the one that runs is shown too.
 
-    def __init__(self) -> None:
-        self._screen = screen(stderr=True)
+    Args:
+        console: default: on stderr.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._screen = console or screen(stderr=True)
         self._status: Status | None = None
         self._count = 0
 

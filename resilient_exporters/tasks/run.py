@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import itertools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from resilient_exporters.policy import RetryPolicy
 from resilient_exporters.retrying import retrying
 from resilient_exporters.tasks.config import BigraysConfig, flag
-from resilient_exporters.tasks.errors import BigRaysError, ConfigurationError, TaskError, TaskFailure, TasksFailed
+from resilient_exporters.tasks.errors import (
+    BigRaysError,
+    ConfigurationError,
+    TaskError,
+    TaskFailure,
+    TaskInterfaceError,
+    TasksFailed,
+)
 from resilient_exporters.tasks.plan import Plan
 from resilient_exporters.tasks.registry import TASK_REGISTER
 from resilient_exporters.tasks.resources import ResourceManager
 from resilient_exporters.tasks.task import BaseTask
 
-__all__ = ["Watcher", "bigrays_run", "run_tasks"]
+__all__ = ["Watcher", "bigrays_run", "importing", "run_tasks"]
 
 _log = logging.getLogger("bigrays")
+
+
+_importing: contextvars.ContextVar[str | None] = contextvars.ContextVar("importing", default=None)
+
+
+@contextlib.contextmanager
+def importing(module: str) -> Iterator[None]:
+    """Within it nothing can be run: a module is imported for the tasks that it defines."""
+    token = _importing.set(module)
+    try:
+        yield
+    finally:
+        _importing.reset(token)
 
 
 class Watcher:
@@ -65,6 +87,11 @@ def bigrays_run(
         MissingModuleError: an extra is not installed.
         TasksFailed: at the end, if tasks failed; it holds all that went wrong.
     """
+    if (importing := _importing.get()) is not None:
+        raise TaskInterfaceError(
+            f"{importing} runs tasks while it is imported; put bigrays_run(), and calls such as sql_query(), below "
+            "if __name__ == '__main__':"
+        )
     _log.info("using %s task list", "custom" if tasks else "default")
     plan = Plan(tasks or tuple(TASK_REGISTER), config)
     if flag(config, "DRY_RUN") if dry_run is None else dry_run:
@@ -143,6 +170,7 @@ class _Run:
         if task.retry is None:
             self._attempt(task)
             return
+
         def attempt() -> Exception | None:
             try:
                 self._attempt(task)

@@ -134,7 +134,8 @@ class SQLTask(BaseTask):
         table = sa.Table(name, sa.MetaData(), schema=schema, autoload_with=connection)
         for some in itertools.chain([first] if first else [], rest):
             every = columns_of(some)
-            connection.execute(sa.insert(table), [{key: row.get(key) for key in every} for row in some])
+            values = [{key: row.get(key) for key in every} for row in some]
+            connection.execute(sa.insert(_typed(table, values)), values)
 
 
 class SQLExecute(SQLTask, abstract=True):
@@ -190,6 +191,21 @@ def _mappings(data: Any) -> Iterable[Mapping[str, Any]]:
         if not isinstance(row, Mapping):
             raise InputError(f"a row of type {type(row).__name__} has no columns; give mappings, or a DataFrame")
         yield row
+
+
+def _typed(table: Any, rows: list[dict[str, Any]]) -> Any:
+    """The table for an insert of these rows. A column of which all are texts gets no type: the database reads them.
+
+    SQLAlchemy would ask for a date where the column has dates, although "2026-11-21" is as good to every database.
+    """
+    import sqlalchemy as sa
+
+    columns = []
+    for name in rows[0]:
+        texts = all(isinstance(row[name], (str, type(None))) for row in rows)
+        known = None if texts else table.c.get(name)
+        columns.append(sa.column(name) if known is None else sa.column(name, known.type))
+    return sa.table(table.name, *columns, schema=table.schema)
 
 
 def _table(name: str, schema: str | None, data: Any, first: list[Any], types: Mapping[str, Any], dialect: str) -> Any:

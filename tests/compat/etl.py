@@ -29,6 +29,7 @@ KEYS = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_na
 def old_names() -> Iterator[None]:
     """Within it ``bigrays`` can be imported; no task, keyword or setting of a job is left afterwards."""
     keywords = dict(BaseTask.format_kws)
+    BigraysConfig.reset()
     compat.install("bigrays")
     try:
         with TASK_REGISTER.isolated():

@@ -35,6 +35,7 @@ sys.meta_path.insert(0, Missing())
 @pytest.fixture(autouse=True)
 def registry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Registry]:
     monkeypatch.setattr(BaseTask, "format_kws", {})
+    BigraysConfig.reset()
     BigraysConfig.DB_URL = f"sqlite:///{tmp_path}/x.db"
     BigraysConfig.RESULTS = "rows"
     with TASK_REGISTER.isolated() as found:

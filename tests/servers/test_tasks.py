@@ -36,6 +36,7 @@ def test_the_documents_example_runs_end_to_end(postgresql_database: str):
 @pytest.fixture
 def database(postgresql_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(BaseTask, "format_kws", {})
+    BigraysConfig.reset()
     BigraysConfig.DB_URL = postgresql_database
     BigraysConfig.RESULTS = "rows"
     with TASK_REGISTER.isolated():
@@ -126,6 +127,16 @@ def test_a_large_result_streams_through(database: str):
     assert len(target.records) == 20000
     assert target.records[0] == {"n": 1, "q": decimal.Decimal("0.12500000000000000000")}
     target.close()
+
+
+def test_texts_and_values_are_written_to_columns_of_every_kind(database: str):
+    sql_execute(statement="create table t (day date, at timestamptz, n integer, q numeric, j jsonb)")
+    at = dt.datetime(2026, 11, 21, 10, tzinfo=dt.timezone.utc)
+    texts = {"day": "2026-11-21", "at": "2026-11-21 10:00Z", "n": "7", "q": "0.25", "j": '{"a": [1]}'}
+    values = {"day": at.date(), "at": at, "n": 7, "q": decimal.Decimal("0.25"), "j": {"a": [1]}}
+    for row in (texts, values):
+        sql_write(tablename="t", input=[row], params={"if_exists": "append"})
+    assert sql_query(query="select * from t") == [values, values]
 
 
 def test_a_write_that_fails_leaves_no_table(database: str):

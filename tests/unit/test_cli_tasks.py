@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import io
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click.testing
 import pytest
+from rich.console import Console
 
 from resilient_exporters.cli.root import rexport
-from resilient_exporters.tasks import BaseTask, BigraysConfig
+from resilient_exporters.cli.tasks import Progress
+from resilient_exporters.tasks import BaseTask, BigraysConfig, Task, TasksFailed, bigrays_run
 from resilient_exporters.tasks.registry import TASK_REGISTER
 
 MODULE = """
@@ -35,6 +39,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(BaseTask, "format_kws", {})
+    BigraysConfig.reset()
     monkeypatch.setenv("BIGRAYS_DB_URL", f"sqlite:///{tmp_path}/x.db")
     (tmp_path / "etl_job.py").write_text(MODULE)
     before = len(TASK_REGISTER)
@@ -112,6 +117,37 @@ def test_wrong_use_has_exit_code_2(place, arguments, text):
     result = run(*arguments)
     assert result.exit_code == 2
     assert text in result.stderr
+
+
+@pytest.mark.parametrize("call", ["bigrays_run()", "bigrays_run(dry_run=True)", "sql_query(query='select 1')"])
+def test_a_module_that_runs_tasks_while_it_is_imported_is_not_run_twice_nor_in_a_dry_run(place, call):
+    (place / "empty.py").write_text(f"from resilient_exporters.tasks import *\nprint('first')\n{call}\nprint('second')")
+    for arguments in (["empty.py"], ["empty.py", "--dry-run"]):
+        result = run(*arguments)
+        assert result.exit_code == 2
+        assert "empty.py runs tasks while it is imported; put bigrays_run()" in result.stderr
+        assert "second" not in result.stdout
+
+
+def test_on_a_terminal_the_task_that_runs_is_shown():
+    shown = io.StringIO()
+    progress = Progress(Console(file=shown, force_terminal=True, width=80, color_system=None))
+
+    class First(Task, register=False):
+        def run(self):
+            return None
+
+    class Second(First, register=False):
+        def run(self):
+            raise ValueError
+
+    with pytest.raises(TasksFailed):
+        bigrays_run(First, Second, First, watcher=progress)
+    text = shown.getvalue()
+    assert "1/3 First" in text
+    assert "2/3 Second" in text
+    assert "3/3" not in text
+    assert re.findall("done|failed|skipped", text) == ["done", "failed", "skipped"]
 
 
 def test_a_missing_setting_has_exit_code_2(place, monkeypatch):

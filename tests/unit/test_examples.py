@@ -201,3 +201,68 @@ def test_the_sensor_logger_ends_in_order_when_it_is_told_to(tmp_path: Path) -> N
     # Then
     assert program.returncode == 0, said
     assert printed.count("0 wait, 0 dropped") == 2
+
+
+def etl(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(EXAMPLES / "etl.py"), str(directory), *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=120, check=False, env={**os.environ, **environment}
+    )
+
+
+def sensor_day(directory: Path) -> Path:
+    """Two simulated sensors, a reading every ten minutes, for two days."""
+    path = directory / "readings.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("create table readings (sensor text, time text, temperature real)")
+        for sensor in ("boiler", "hall"):
+            for minute in range(0, 48 * 60, 10):
+                time = f"2026-11-{20 + minute // 1440} {minute // 60 % 24:02d}:{minute % 60:02d}:00"
+                connection.execute("insert into readings values (?, ?, ?)", (sensor, time, 20 + minute % 60 / 10))
+        connection.commit()
+    return path
+
+
+def test_the_etl_job_sums_up_a_day_once(tmp_path: Path) -> None:
+    # Given
+    path = sensor_day(tmp_path)
+
+    # When
+    done = etl(tmp_path, "2026-11-20")
+
+    # Then
+    assert done.returncode == 0, done.stderr
+    assert "INFO etl 48 hours" in done.stderr
+    lines = (tmp_path / "hours-2026-11-20.csv").read_text().splitlines()
+    assert lines[:2] == ["sensor,hour,mean,min,max", "boiler,2026-11-20 00,22.5,20.0,25.0"]
+    assert len(lines) == 1 + 48
+    sent = [json.loads(line) for line in (tmp_path / "hours.jsonl").read_text().splitlines()]
+    assert len(sent) == 48
+    assert sent[-1] == {"sensor": "hall", "hour": "2026-11-20 23", "mean": 22.5, "min": 20.0, "max": 25.0}
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("select min(time), count(*) from readings").fetchone() == ("2026-11-21 00:00:00", 288)
+
+
+def test_the_etl_job_can_be_tried_dry(tmp_path: Path) -> None:
+    path = sensor_day(tmp_path)
+    done = etl(tmp_path, "2026-11-20", BIGRAYS_DRY_RUN="1")
+
+    assert done.returncode == 0, done.stderr
+    assert "6. Report (Task)" in done.stdout
+    assert f"filename: {tmp_path}/hours-2026-11-20.csv" in done.stdout
+    assert "missing" not in done.stdout
+    assert list(tmp_path.glob("hours*")) == []
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("select count(*) from readings").fetchone() == (576,)
+
+
+def test_the_etl_job_keeps_the_readings_if_they_cannot_be_exported(tmp_path: Path) -> None:
+    path = sensor_day(tmp_path)
+    (tmp_path / "hours-2026-11-20.csv").mkdir()
+    done = etl(tmp_path, "2026-11-20")
+
+    assert done.returncode == 1
+    assert "ToFile: IsADirectoryError" in done.stderr
+    assert "skipped: ToOtherSystem, Clean" in done.stderr
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("select count(*) from readings").fetchone() == (576,)

@@ -17,6 +17,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
     for name in [name for name in os.environ if name.startswith(("BIGRAYS_", "AWS_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setattr(BaseTask, "format_kws", {})
+    BigraysConfig.reset()
     with TASK_REGISTER.isolated() as found:
         yield found
     BigraysConfig.reset()

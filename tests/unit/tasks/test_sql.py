@@ -269,6 +269,20 @@ class TestWrite:
         with pytest.raises(TasksFailed, match=text):
             sql_write(tablename="t", input=data, params=params)
 
+    def test_texts_are_read_by_the_database_as_what_its_columns_are(self, database):
+        sql_execute(statement="create table t (day date, at timestamp, n integer, j json)")
+        texts = {"day": "2026-11-21", "at": "2026-11-21 10:00", "n": "7", "j": '{"a": 1}'}
+        values = {"day": dt.date(2026, 11, 21), "at": dt.datetime(2026, 11, 21, 10), "n": 7, "j": {"a": 1}}
+        sql_write(tablename="t", input=[texts], params={"if_exists": "append"})
+        sql_write(tablename="t", input=[values], params={"if_exists": "append"})
+        assert rows(database, "select day, typeof(n), json(j) from t") == [("2026-11-21", "integer", '{"a":1}')] * 2
+
+    def test_a_column_that_is_not_there_is_an_error(self, database):
+        sql_write(tablename="t", input=[{"a": 1}])
+        with pytest.raises(TasksFailed, match="no column named b"):
+            sql_write(tablename="t", input=[{"a": 1, "b": 2}], params={"if_exists": "append"})
+        assert rows(database, "select a from t") == [(1,)]
+
     def test_a_task_of_ones_own_may_write(self, database):
         class Mine(SQLTask):
             def run(self):
