@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import time
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +29,10 @@ class BaseStoreWriter(BaseFilebaseWriter):
     Attributes:
         policy: waits and attempts.
         hopeless: errors that another attempt does not mend.
+        sleep: waits so many seconds between two attempts.
     """
+
+    sleep: Callable[[float], None] = staticmethod(time.sleep)
 
     policy: ClassVar[RetryPolicy] = LONG
     hopeless: ClassVar[tuple[type[Exception], ...]] = (
@@ -97,7 +101,7 @@ class BaseStoreWriter(BaseFilebaseWriter):
             PipelineError: it does not work.
         """
         try:
-            return retrying(function, what, self.policy, unless=self.hopeless)
+            return retrying(function, what, self.policy, unless=self.hopeless, sleep=self.sleep)
         except (PipelineError, ConfigurationError, MissingModuleError):
             raise
         except Exception as error:
