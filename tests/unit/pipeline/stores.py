@@ -78,7 +78,7 @@ def sftp_server(home: Path) -> Iterator[tuple[int, Path]]:
     async def begin() -> Any:
         return await asyncssh.create_server(
             Login, "127.0.0.1", 0, server_host_keys=[key],
-            sftp_factory=lambda channel: asyncssh.SFTPServer(channel, chroot=str(home)),
+            sftp_factory=lambda channel: asyncssh.SFTPServer(channel, chroot=str(home).encode()),
         )  # fmt: skip
 
     async def end() -> None:

@@ -170,7 +170,8 @@ def s3() -> Iterator[tuple[str, Any]]:
 
 def s3_options(s3: tuple[str, Any], **more: Any) -> dict[str, Any]:
     return {
-        **OPTIONS, "bucket": BUCKET, "host": s3[0], "aws_access_key_id": "test", "aws_secret_access_key": "test", **more,
+        **OPTIONS, "bucket": BUCKET, "host": s3[0], "aws_access_key_id": "test", "aws_secret_access_key": "test",
+        **more,
     }  # fmt: skip
 
 
@@ -230,7 +231,8 @@ def test_large_files_go_up_in_parts_and_what_a_killed_run_left_of_them_goes(
 
 
 def test_secrets_are_not_shown(s3: tuple[str, Any]) -> None:
-    shown = repr(S3Writer(**s3_options(s3, aws_secret_access_key="s3cret-word", storage_options={"token": "t0ken-word"})))
+    options = s3_options(s3, aws_secret_access_key="s3cret-word", storage_options={"token": "t0ken-word"})
+    shown = repr(S3Writer(**options))
     assert "s3cret-word" not in shown
     assert "t0ken-word" not in shown
 
