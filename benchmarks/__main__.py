@@ -9,7 +9,9 @@ import traceback
 
 from benchmarks.harness import Bench
 
-NAMES = ("send", "accept", "through_disk", "bytes_written", "backlog", "idle", "closing", "importing", "outage")
+NAMES = (
+    "send", "accept", "through_disk", "bytes_written", "backlog", "idle", "closing", "importing", "outage", "pipeline",
+)  # fmt: skip
 GROUPS = {"servers": ("drain_servers",)}
 """Benchmarks that need more than Python, run only when they or their group are named."""
 

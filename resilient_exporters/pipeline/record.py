@@ -17,7 +17,14 @@ class BaseRecord(dict[str, Any]):
 
     __slots__ = ("group_key", "group_membership")
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.group_key: list[str] = []
-        self.group_membership: tuple[Any, ...] = ()
+    # Set by a grouper only: a record without a group costs no more than its dict.
+    group_key: list[str]
+    group_membership: tuple[Any, ...]
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "group_membership":
+            return ()
+        if name == "group_key":
+            self.group_key = []
+            return self.group_key
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")

@@ -41,8 +41,10 @@ class CallableStage(BaseTransform):
                 continue
             if found is True:
                 yield record
+            elif isinstance(found, dict):
+                yield found
             elif isinstance(found, Mapping):
-                yield found if isinstance(found, dict) else dict(found)
+                yield dict(found)
             elif found is not False:
                 self.bad_records.add(
                     record,
@@ -87,7 +89,9 @@ def as_records(batch: Iterable[dict[str, Any]], giver: Module) -> Iterator[BaseR
     if batch is None:
         raise PipelineError(None, f"{type(giver).__name__} gave None for a batch: give a list or a generator")
     for record in batch:
-        if isinstance(record, BaseRecord):
+        if type(record) is dict:  # the usual one first: this runs for each record
+            yield BaseRecord(record)
+        elif isinstance(record, BaseRecord):
             yield record
         elif isinstance(record, Mapping):
             yield BaseRecord(record)
