@@ -11,6 +11,7 @@ from resilient_exporters.pipeline.readers.kafka import BaseKafkaReader, KafkaRea
 from resilient_exporters.pipeline.readers.kafka_sample import KafkaRandomReader
 from resilient_exporters.pipeline.readers.mongodb import BaseMongoReader, MongoReader
 from resilient_exporters.pipeline.readers.mongodb_changes import MongoChangeStreamReader
+from resilient_exporters.pipeline.readers.mqtt import MQTTReader
 from resilient_exporters.pipeline.readers.queue import QueueReader
 from resilient_exporters.pipeline.readers.random_reader import RandomReader
 from resilient_exporters.pipeline.readers.s3_reader import S3Reader
@@ -29,6 +30,7 @@ __all__ = [
     "KafkaRandomReader",
     "KafkaReader",
     "KafkaScannerReader",
+    "MQTTReader",
     "MongoChangeStreamReader",
     "MongoReader",
     "QueueReader",
