@@ -14,7 +14,8 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "raspberry_pi.py"
 
 
 def run(directory: Path, uri: str) -> str:
-    command = [sys.executable, str(EXAMPLE), str(directory), "--mongodb", uri, "--simulate", "--every", "0", "--count", "25"]
+    command = [sys.executable, str(EXAMPLE), str(directory), "--mongodb", uri]
+    command += ["--simulate", "--every", "0", "--count", "25"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment())
     assert done.returncode == 0, done.stderr
     return done.stdout
