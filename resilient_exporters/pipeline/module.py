@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, MutableMapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from resilient_exporters.pipeline.bad_records import BadRecords
 from resilient_exporters.pipeline.errors import ConfigCheckError, ConfigurationError
@@ -137,7 +137,13 @@ class Module:
         return f"{type(self).__name__}({shown})"
 
 
-class _Prefixed(logging.LoggerAdapter[logging.Logger]):
+if TYPE_CHECKING:
+    _Adapter = logging.LoggerAdapter[logging.Logger]
+else:
+    _Adapter = logging.LoggerAdapter  # Python 3.10 has no types for it
+
+
+class _Prefixed(_Adapter):
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         extra = self.extra or {}
         return f"{str(extra['family']).upper()}: {msg}", kwargs

@@ -16,8 +16,6 @@ from resilient_exporters.tasks.task import BaseTask
 
 __all__ = ["FromS3", "ListS3Objects", "S3Task", "S3Upload", "ToS3"]
 
-_IN_MEMORY = 8 * 2**20  # bytes; what is longer lies in a temporary file
-
 
 class S3Task(BaseTask):
     """A step of your own on S3: ``run`` has upload, download, list_objects, delete_object and object_exists.
@@ -180,11 +178,11 @@ def _stream(obj: Any) -> Any:
     """A context with a file open for bytes, at its beginning."""
     if isinstance(obj, io.IOBase) or hasattr(obj, "readinto"):
         return _Rewound(obj)
-    stream = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - the caller closes it
+    if isinstance(obj, (str, bytes, bytearray)):
+        return io.BytesIO(obj.encode() if isinstance(obj, str) else obj)
+    stream = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
     try:
-        if isinstance(obj, (str, bytes, bytearray)):
-            stream.write(obj.encode() if isinstance(obj, str) else bytes(obj))
-        elif frame_kind(obj) == "pandas":
+        if frame_kind(obj) == "pandas":
             write_csv(obj, stream, {"index": False})
         elif frame_kind(obj) or isinstance(obj, (list, Rows)):
             write_csv(obj, stream, {})
