@@ -14,6 +14,7 @@ from resilient_exporters.pipeline.errors import ConfigCheckError, ConfigurationE
 from resilient_exporters.pipeline.metadata import ExportMetadata
 from resilient_exporters.pipeline.module import LOGGER, Module
 from resilient_exporters.pipeline.option import ListOf, Option, named
+from resilient_exporters.pipeline.secrets import Curtain, texts
 from resilient_exporters.pipeline.writers.exporter_writer import ExporterWriter
 from resilient_exporters.units import parse_count
 
@@ -169,9 +170,10 @@ class Parts:
             inner = error.errors
             self.errors[label] = next(iter(inner.values())) if len(inner) == 1 else inner
         except (InvalidConfigError, MissingModuleError) as error:
-            self.errors[label] = error.content
+            self.errors[label] = Curtain(texts(given, secret=False)).hide(error.content)
         except Exception as error:  # noqa: BLE001 - the constructor of somebody else's class
-            self.errors[label] = f"{given['name']} cannot be made: {type(error).__name__}: {error}"
+            text = f"{given['name']} cannot be made: {type(error).__name__}: {error}"
+            self.errors[label] = Curtain(texts(given, secret=False)).hide(text)
         else:
             made.part = section
             return made

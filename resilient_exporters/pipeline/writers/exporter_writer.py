@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from resilient_exporters.pipeline.writers.base import BaseWriter
 __all__ = ["ExporterWriter"]
 
 _CHUNK = 500
+_GIVEN = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 class ExporterWriter(BaseWriter):
@@ -179,7 +181,13 @@ def made(section: Any) -> Exporter:
     options = {name: resolved(value, name) for name, value in (section.get("options") or {}).items()}
     options.setdefault("on_full", "block")
     if "exporters" in options:
+        if not isinstance(options["exporters"], list):
+            raise ConfigurationError(None, f"exporters={options['exporters']!r:.80}: give a list of sections")
         options["exporters"] = [made(one) for one in options["exporters"]]
+    parameters = inspect.signature(cls).parameters.values()
+    needed = [one.name for one in parameters if one.default is one.empty and one.kind in _GIVEN]
+    if missing := [name for name in needed if name not in options]:
+        raise ConfigurationError(None, f"{cls.__name__}: Option {', '.join(missing)} is missing")
     try:
         return cls(**options)
     except TypeError as error:

@@ -212,6 +212,43 @@ def test_a_good_configuration_is_checked_without_opening_anything(tmp_path: Path
     assert not own_queues.exists()
 
 
+@pytest.mark.parametrize(
+    "writer",
+    [
+        {"name": "FileExporter", "options": {"target_file": "out.jl"}},
+        {"name": "FSWriter", "options": {"filebase": "out/x_"}},
+        {"name": "ExporterPool", "options": {"exporters": [{"name": "FileExporter", "options": {"target_file": "o"}}]}},
+        {"name": "SQLExporter", "options": {"url": "sqlite:///a.db", "table": "t"}},
+    ],
+)
+def test_a_check_leaves_no_trace(
+    writer: Any, tmp_path: Path, own_queues: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert check_for_errors({"reader": READER, "writer": writer}, raise_exception=False) == {}
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("writer", "said"),
+    [
+        ({"name": "FileExporter", "options": {}}, "FileExporter: Option target_file is missing"),
+        ({"name": "FileExporter", "options": {"target_file": "x", "max_memry": 1}}, "max_memry"),
+        ({"name": "FileExporter", "options": {"target_file": "x", "max_memory": "much"}}, "max_memory"),
+        ({"name": "ExporterPool", "options": {"exporters": [{"name": "FSWriter"}]}}, "FSWriter is no exporter"),
+        ({"name": "ExporterPool", "options": {"exporters": 3}}, "exporters=3: give a list of sections"),
+        ({"name": "FileExporter", "options": {"target_file": {"env": "NO_SUCH"}}}, "NO_SUCH"),
+        ({"name": "FileExportr", "options": {}}, "there is no writer FileExportr"),
+    ],
+)
+def test_exporters_are_checked_as_writers(writer: Any, said: str) -> None:
+    errors = check_for_errors({"reader": READER, "writer": writer}, raise_exception=False)
+
+    assert said in str(errors["writer"])
+
+
 def test_check_as_json_has_the_nested_form(tmp_path: Path) -> None:
     path = tmp_path / "broken.json"
     path.write_text(json.dumps({"writer": WRITER}))
