@@ -6,6 +6,7 @@ from resilient_exporters.pipeline.readers.base import BaseReader
 from resilient_exporters.pipeline.readers.elasticsearch import ElasticsearchReader
 from resilient_exporters.pipeline.readers.file_reader import FSReader
 from resilient_exporters.pipeline.readers.fsspec_reader import FsspecReader
+from resilient_exporters.pipeline.readers.hubstorage import HubstorageReader
 from resilient_exporters.pipeline.readers.iterable import IterableReader
 from resilient_exporters.pipeline.readers.kafka import BaseKafkaReader, KafkaReader, KafkaScannerReader
 from resilient_exporters.pipeline.readers.kafka_sample import KafkaRandomReader
@@ -26,6 +27,7 @@ __all__ = [
     "ElasticsearchReader",
     "FSReader",
     "FsspecReader",
+    "HubstorageReader",
     "IterableReader",
     "KafkaRandomReader",
     "KafkaReader",

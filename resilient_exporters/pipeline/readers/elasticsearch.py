@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from resilient_exporters.errors import MissingModuleError
+from resilient_exporters.pipeline.asking import StopAsked, ask
 from resilient_exporters.pipeline.errors import ConfigurationError
 from resilient_exporters.pipeline.option import ListOf, Option
-from resilient_exporters.pipeline.readers.asking import StopAsked, ask
 from resilient_exporters.pipeline.readers.base import BaseReader
 
 if TYPE_CHECKING:

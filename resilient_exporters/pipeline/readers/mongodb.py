@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from resilient_exporters.errors import MissingModuleError
 from resilient_exporters.exporters.mongodb_client import ClientFactory
 from resilient_exporters.exporters.mongodb_errors import judge, reason
+from resilient_exporters.pipeline.asking import StopAsked, ask
 from resilient_exporters.pipeline.errors import ConfigurationError
 from resilient_exporters.pipeline.option import Option
-from resilient_exporters.pipeline.readers.asking import StopAsked, ask
 from resilient_exporters.pipeline.readers.base import BaseReader
 from resilient_exporters.units import parse_count
 

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
+from resilient_exporters.pipeline.asking import StopAsked
 from resilient_exporters.pipeline.option import ListOf, Option
-from resilient_exporters.pipeline.readers.asking import StopAsked
 from resilient_exporters.pipeline.readers.mongodb import BaseMongoReader
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from resilient_exporters.errors import MissingModuleError
+from resilient_exporters.pipeline.asking import StopAsked, ask
 from resilient_exporters.pipeline.errors import ConfigurationError, PipelineError
 from resilient_exporters.pipeline.option import ListOf, Option
-from resilient_exporters.pipeline.readers.asking import StopAsked, ask
 from resilient_exporters.pipeline.readers.base import BaseReader
 from resilient_exporters.pipeline.readers.payload import FORMAT, PAYLOAD_FIELD, Payload
 from resilient_exporters.units import parse_count

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resilient_exporters.errors import MissingModuleError
+from resilient_exporters.pipeline.asking import StopAsked, ask
 from resilient_exporters.pipeline.errors import ConfigurationError, PipelineError
 from resilient_exporters.pipeline.option import ListOf, Option
-from resilient_exporters.pipeline.readers.asking import StopAsked, ask
 from resilient_exporters.pipeline.readers.base import BaseReader
 from resilient_exporters.units import parse_count
 

@@ -15,6 +15,7 @@ from resilient_exporters.pipeline.writers.ftp_writer import FTPWriter
 from resilient_exporters.pipeline.writers.gdrive_writer import GDriveWriter
 from resilient_exporters.pipeline.writers.gstorage_writer import GStorageWriter
 from resilient_exporters.pipeline.writers.http import HTTPWriter
+from resilient_exporters.pipeline.writers.hubstorage import HubstorageReduceWriter, HubstorageWriter
 from resilient_exporters.pipeline.writers.object_store import ObjectStoreWriter
 from resilient_exporters.pipeline.writers.reduce import ReduceWriter
 from resilient_exporters.pipeline.writers.s3_writer import S3Writer
@@ -40,6 +41,8 @@ __all__ = [
     "GDriveWriter",
     "GStorageWriter",
     "HTTPWriter",
+    "HubstorageReduceWriter",
+    "HubstorageWriter",
     "ObjectStoreWriter",
     "OdoWriter",
     "ReduceWriter",
