@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import urllib.parse
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from resilient_exporters.tasks.errors import ConfigurationError
@@ -99,13 +100,13 @@ BigRaysConfig = BigraysConfig
 
 
 def setting(config: Any, name: str) -> Any:
-    """A setting of any configuration: a class such as BigraysConfig, or an object with attributes.
+    """A setting of any configuration: a class such as BigraysConfig, an object with attributes, or a mapping.
 
     Returns:
         The default if it is absent, None, or an empty text (but for passwords, which may be empty).
     """
-    for one in (name, _OTHER.get(name)):
-        value = getattr(config, one, None) if one else None
+    for one in (name, _OTHER[name]) if name in _OTHER else (name,):
+        value = config.get(one) if isinstance(config, Mapping) else getattr(config, one, None)
         if value is not None and (value != "" or name in ("DB_PWD", "ODBC_PWD")):
             return value
     return _DEFAULTS.get(name)

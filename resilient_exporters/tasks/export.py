@@ -64,7 +64,7 @@ class Export(BaseTask, abstract=True):
             return self._send(exporter)
         finally:
             if exporter is not given:
-                exporter.close(self.timeout)
+                exporter.close(0)  # what flush left waits in its queue
 
     def _send(self, exporter: Exporter) -> ExportReport:
         begun = time.monotonic()
@@ -100,7 +100,8 @@ class Export(BaseTask, abstract=True):
         if isinstance(given, str):
             from resilient_exporters.urls import from_url
 
-            return from_url(self.format(given, "exporter"), on_full="block")
+            url = self.format(given, "exporter")
+            return from_url(url, **({} if "on_full=" in url else {"on_full": "block", "full_timeout": self.timeout}))
         made = given() if callable(given) else given
         if not isinstance(made, Exporter):
             raise TaskError(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -179,8 +180,21 @@ class SQLSession(BaseResource):
     def describe(cls, config: Any) -> str:
         """With the database's address."""
         url = cls.url(config)
-        shown = f"{url.get_backend_name()}, ODBC" if "odbc_connect" in url.query else url.render_as_string()
+        shown = (
+            f"{url.get_backend_name()}, ODBC" if "odbc_connect" in url.query else url.set(query={}).render_as_string()
+        )
         return f"{cls.__name__} ({shown})"
+
+    @classmethod
+    @contextlib.contextmanager
+    def transaction(cls) -> Iterator[Any]:
+        """The connection, in a transaction of its own; or in that which the task began, to be settled at its end."""
+        connection = cls.resource()
+        if connection.in_transaction():
+            yield connection
+            return
+        with connection.begin():
+            yield connection
 
     @classmethod
     def settle(cls, error: BaseException | None) -> None:

@@ -50,7 +50,7 @@ class SQLTask(BaseTask):
         return self._read(Statement(query, params or {}))
 
     def execute(self, statement: str, params: Mapping[str, Any] | None = None) -> None:
-        """Run a statement in a transaction of its own."""
+        """Run a statement in a transaction of its own, or in that which ``run`` began on the connection itself."""
         self._execute(Statement(statement, params or {}))
 
     def write(self, table: str, dataframe: Any, **params: Any) -> None:
@@ -65,17 +65,11 @@ class SQLTask(BaseTask):
         Raises:
             TaskError: the table is there, and ``if_exists`` is "fail", the default.
         """
-        connection = SQLSession.resource()
-        SQLSession.settle(None)
-        try:
+        with SQLSession.transaction() as connection:
             if frame_kind(dataframe) == "pandas":
                 dataframe.to_sql(name=table, con=connection, **params)
             else:
                 self._write(connection, table, dataframe, params)
-        except BaseException as error:
-            SQLSession.settle(error)
-            raise
-        SQLSession.settle(None)
 
     def _ready(self, name: str) -> Statement:
         known = {key: resolve(value) for key, value in self.keywords().items()}
@@ -87,27 +81,18 @@ class SQLTask(BaseTask):
     def _read(self, ready: Statement) -> Any:
         kind = result_kind(self.results or setting(self.resource_config or BigraysConfig, "RESULTS"))
         self.logger.debug("running query: %s", ready.text)
-        connection = SQLSession.resource()
-        SQLSession.settle(None)
-        try:
-            bound = clause(ready)
-            if self.stream:
-                bound = bound.execution_options(stream_results=True, yield_per=self.batch_rows)
-            with connection.execute(bound) as found:
-                names = list(found.keys())
-                made = Rows(names, found, self.batch_rows) if self.stream else result(kind, names, found.fetchall())
-        except BaseException as error:
-            SQLSession.settle(error)
-            raise
-        SQLSession.settle(None)
+        bound = clause(ready)
+        if self.stream:
+            bound = bound.execution_options(stream_results=True, yield_per=self.batch_rows)
+        with SQLSession.transaction() as connection, connection.execute(bound) as found:
+            names = list(found.keys())
+            made = Rows(names, found, self.batch_rows) if self.stream else result(kind, names, found.fetchall())
         self.logger.debug("%s records retrieved", len(made))
         return made
 
     def _execute(self, ready: Statement) -> None:
         self.logger.debug("executing sql statement: %s", ready.text)
-        connection = SQLSession.resource()
-        SQLSession.settle(None)
-        with connection.begin():
+        with SQLSession.transaction() as connection:
             connection.execute(clause(ready))
 
     def _write(self, connection: Any, name: str, data: Any, params: Mapping[str, Any]) -> None:

@@ -6,8 +6,11 @@ import datetime as dt
 import decimal
 from collections.abc import Iterator
 
+import psycopg
 import pytest
+import sqlalchemy as sa
 
+from resilient_exporters import RetryPolicy
 from resilient_exporters.tasks import (
     BaseTask,
     BigraysConfig,
@@ -106,6 +109,34 @@ def test_a_table_makes_the_round_trip(database: str, results: str):
 
     bigrays_run(Make, Read, Copy, Compare)
     assert Compare.output == [{"same": 1500}]
+
+
+def test_a_connection_that_broke_is_made_again_by_the_next_attempt(database: str):
+    url = sa.make_url(database)
+
+    class Who(SQLQuery):
+        query = "select pg_backend_pid() as pid"
+
+    class Cut(Task):
+        input = Who.output
+
+        def run(self):
+            with psycopg.connect(host=url.host, port=url.port, user="postgres", dbname="postgres") as other:
+                other.execute("select pg_terminate_backend(%s, 60000)", [self.input[0]["pid"]])
+
+    class Again(SQLQuery):
+        query = "select pg_backend_pid() as pid"
+        retry = RetryPolicy(wait=0, stop=2)
+
+    bigrays_run(Who, Cut, Again)
+    assert Again.output != Who.output
+
+
+    class Once(SQLQuery):
+        query = "select 1 as a"
+
+    with pytest.raises(TasksFailed, match=r"Once: (OperationalError|AdminShutdown)"):
+        bigrays_run(Who, Cut, Once)
 
 
 def test_a_large_result_streams_through(database: str):

@@ -43,6 +43,7 @@ class TestLookUp:
             monkeypatch.setenv(f"BIGRAYS_{given}", "env")
             assert getattr(BigraysConfig, asked) == "env"
             assert setting(SimpleNamespace(**{given: "here"}), asked) == "here"
+            assert setting({given: "there"}, asked) == "there"
             monkeypatch.delenv(f"BIGRAYS_{given}")
             setattr(BigraysConfig, given, "assigned")
             assert getattr(BigraysConfig, asked) == "assigned"
@@ -79,6 +80,8 @@ class TestDatabase:
         assert (url.drivername, url.username, url.password) == ("postgresql+psycopg", "me", "p@ss")
         assert "p@ss" not in SQLSession.describe(BigraysConfig)
         assert "host/db" in SQLSession.describe(BigraysConfig)
+        setattr(BigraysConfig, name, "postgresql://host/db?sslpassword=hidden")
+        assert "hidden" not in SQLSession.describe(BigraysConfig)
 
     def test_the_account_of_the_url_comes_first(self):
         BigraysConfig.DB_URL, BigraysConfig.DB_USER = "postgresql://you:x@host/db", "me"

@@ -4,6 +4,7 @@ import contextlib
 import datetime as dt
 import decimal
 import sqlite3
+import tracemalloc
 import warnings
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from resilient_exporters.tasks import (
     SQLTask,
     SQLWrite,
     TasksFailed,
+    ToCSV,
     bigrays_run,
     sql_execute,
     sql_query,
@@ -149,6 +151,24 @@ class TestStream:
             assert sum(row["i"] for row in found) == 2500 * 2501 // 2
         assert next(iter(found)) == {"i": 1, "h": 0.5}
 
+    def test_it_is_never_in_memory_as_a_whole(self, database, tmp_path):
+        class Read(SQLQuery):
+            query = """with recursive n(i) as (select 1 union all select i + 1 from n where i < 20000)
+                       select i, printf('%0500d', i) as text from n"""  # 10 MB
+            stream = True
+
+        class Write(ToCSV):
+            input, filename = Read.output, str(tmp_path / "out.csv")
+
+        tracemalloc.start()
+        try:
+            bigrays_run(Read, Write)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert (tmp_path / "out.csv").stat().st_size > 10_000_000
+        assert peak < 6_000_000
+
     def test_two_readers_do_not_disturb_each_other(self):
         made = Rows(["a"], ([n] for n in range(2500)), batch_rows=100)
         assert all(one == other for one, other in zip(made, made, strict=True))
@@ -199,6 +219,9 @@ class TestExecute:
         class Bad(SQLTask):
             def run(self):
                 SQLSession.resource().execute(sa.text("delete from people"))
+                self.execute("insert into people (name) values ('other')")
+                assert self.read_query("select count(*) as n from people") == [{"n": 1}]
+                self.write("people", [{"name": "third"}], if_exists="append")
                 raise ValueError
 
         with pytest.raises(TasksFailed):
