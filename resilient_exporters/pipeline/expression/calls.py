@@ -75,11 +75,11 @@ class Calls(Comprehensions):
         raise self.refuse(node, f"the call of {ast.unparse(node.func)[:60]}")
 
     def _method(self, node: ast.Call, func: ast.Attribute) -> Step:
-        name = func.attr
+        name, value = func.attr, self.step(func.value)  # what is refused inside of it is the cause: say that
         if name.startswith("_") or name not in methods.KNOWN:
             raise self.refuse(node, f"the method {name}")
         self.changes = self.changes or name in methods.CHANGING
-        value, named = self.step(func.value), self._named(node.keywords)
+        named = self._named(node.keywords)
         find = methods.method
         if named is None and name == "get" and 1 <= len(node.args) <= 2 and isinstance(node.args[0], ast.Constant):
             key = node.args[0].value

@@ -8,7 +8,7 @@ from typing import Any
 from resilient_exporters.pipeline.module import Module
 from resilient_exporters.pipeline.record import BaseRecord
 
-__all__ = ["BaseFilter"]
+__all__ = ["BaseFilter", "BaseRecordFilter"]
 
 
 class BaseFilter(Module):
@@ -47,3 +47,24 @@ class BaseFilter(Module):
     def set_state(self, state: Any) -> None:
         """Go on counting."""
         self.filtered_out = state
+
+
+class BaseRecordFilter(BaseFilter):
+    """For filters that look at the record only: where ``filter`` raises, the record is a bad one."""
+
+    def filter_batch(self, batch: Iterable[BaseRecord]) -> Iterator[BaseRecord]:
+        """The records that pass, one by one as they are asked for."""
+        passes = self.filter
+        try:
+            for record in batch:
+                try:
+                    found = passes(record)
+                except Exception as error:  # noqa: BLE001 - a record that cannot be judged; on_bad_record decides
+                    self.bad_records.add(record, error, part=self.part)
+                    continue
+                if found:
+                    yield record
+                else:
+                    self.filtered_out += 1
+        finally:
+            self.set_metadata("filtered_out", self.filtered_out)

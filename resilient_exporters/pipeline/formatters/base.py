@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
+from resilient_exporters.codec import decode, encode
 from resilient_exporters.pipeline.module import Module
 
-__all__ = ["BaseFormatter"]
+__all__ = ["BaseFormatter", "BaseWholeFormatter"]
 
 
 class BaseFormatter(Module):
@@ -47,3 +49,24 @@ class BaseFormatter(Module):
             target: binary file to write to.
         """
         raise NotImplementedError(f"{type(self).__name__} must define assemble(source, target)")
+
+
+class BaseWholeFormatter(BaseFormatter):
+    """For formats that cannot be written record by record, because what comes first depends on all of them.
+
+    Until the file is made, records are kept as MessagePack of our codec, with their types.
+    """
+
+    whole = True
+
+    def format(self, item: dict[str, Any]) -> bytes:
+        """One record as it is kept until ``assemble``."""
+        payload = encode(item)
+        return len(payload).to_bytes(4, "little") + payload
+
+    @staticmethod
+    def records(source: Any) -> Iterator[dict[str, Any]]:
+        """The records of a binary file that ``format`` wrote, from its beginning."""
+        source.seek(0)
+        while length := source.read(4):
+            yield decode(source.read(int.from_bytes(length, "little")))

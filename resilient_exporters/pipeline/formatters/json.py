@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from resilient_exporters.exporters.lines import json_line
 from resilient_exporters.pipeline.formatters.base import BaseFormatter
 from resilient_exporters.pipeline.option import Option
 
@@ -12,7 +13,11 @@ __all__ = ["JsonExportFormatter"]
 
 
 class JsonExportFormatter(BaseFormatter):
-    """JSON: a line for each record, or a list of them. Dates and times are in ISO 8601."""
+    """JSON: a line for each record, or a list of them.
+
+    Times are ISO 8601, a Decimal and a UUID are texts, bytes are base64, a key that is no text is its text, nan and the
+    infinities are null (JSON has no word for them); integers have all their digits.
+    """
 
     supported_options = {
         "pretty_print": Option(type=bool, default=False, help="Indented by 2, keys sorted."),
@@ -21,26 +26,24 @@ class JsonExportFormatter(BaseFormatter):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        pretty = self.read_option("pretty_print")
+        self._pretty: bool = self.read_option("pretty_print")
         self.jsonlines: bool = self.read_option("jsonlines")
         self.file_extension = "jl" if self.jsonlines else "json"
-        self.separator = b"\n" if self.jsonlines else b",\n"
-        self._encode = json.JSONEncoder(
-            indent=2 if pretty else None, sort_keys=pretty, ensure_ascii=False, default=_text
-        ).encode
+        self.separator = b"" if self.jsonlines else b",\n"
 
     def format(self, item: dict[str, Any]) -> bytes:
-        """One record."""
-        return self._encode(item).encode()
+        """One record; as a line it has its newline."""
+        line = json_line(item)
+        if self._pretty:
+            ascii_only = b"\\ud" in line  # half of a surrogate pair has no other form
+            value = json.loads(line)
+            line = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=ascii_only).encode() + b"\n"
+        return line if self.jsonlines else line[:-1]
 
     def header(self) -> bytes:
         """The beginning of a list."""
         return b"" if self.jsonlines else b"["
 
     def footer(self) -> bytes:
-        """The end of a list, or of the last line."""
-        return b"\n" if self.jsonlines else b"]"
-
-
-def _text(value: Any) -> Any:
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+        """The end of a list."""
+        return b"" if self.jsonlines else b"\n]"

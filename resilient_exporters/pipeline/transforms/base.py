@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from resilient_exporters.pipeline.module import Module
 from resilient_exporters.pipeline.record import BaseRecord
 
-__all__ = ["BaseTransform"]
+__all__ = ["BaseRecordTransform", "BaseTransform"]
 
 
 class BaseTransform(Module):
@@ -19,3 +19,44 @@ class BaseTransform(Module):
     def transform_batch(self, batch: Iterable[BaseRecord]) -> Iterable[dict[str, Any]]:
         """The changed records, one by one as they are asked for: a generator."""
         raise NotImplementedError(f"{type(self).__name__} must define transform_batch(batch)")
+
+
+class BaseRecordTransform(BaseTransform):
+    """Makes records of one record. A subclass writes ``transform``; where it raises, the record is a bad one.
+
+    Attributes:
+        dropped: records of which nothing was made, in this run; the figure ``dropped`` holds them, too.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.dropped = 0
+
+    def transform(self, item: BaseRecord) -> Iterable[dict[str, Any]]:
+        """What becomes of a record: none, one or several."""
+        raise NotImplementedError(f"{type(self).__name__} must define transform(item)")
+
+    def transform_batch(self, batch: Iterable[BaseRecord]) -> Iterator[dict[str, Any]]:
+        """The changed records, one by one as they are asked for."""
+        transform = self.transform
+        try:
+            for record in batch:
+                try:
+                    found = transform(record)
+                except Exception as error:  # noqa: BLE001 - a record that cannot be changed; on_bad_record decides
+                    self.bad_records.add(record, error, part=self.part)
+                    continue
+                if found:
+                    yield from found
+                else:
+                    self.dropped += 1
+        finally:
+            self.set_metadata("dropped", self.dropped)
+
+    def get_state(self) -> Any:
+        """How many were dropped."""
+        return self.dropped
+
+    def set_state(self, state: Any) -> None:
+        """Go on counting."""
+        self.dropped = state

@@ -80,4 +80,4 @@ def test_it_prints_to_a_stream_of_texts(monkeypatch: pytest.MonkeyPatch) -> None
     out = io.StringIO()
     monkeypatch.setattr(sys, "stdout", out)
     Pipeline([{"n": 1}], writer=ConsoleWriter()).run()
-    assert out.getvalue() == '{"n": 1}\n'
+    assert out.getvalue() == '{"n":1}\n'

@@ -101,7 +101,7 @@ def test_a_refusal_ends_the_run_with_what_the_service_said(service: WebService, 
 
 
 def test_a_refused_batch_is_put_aside_if_asked_for(service: WebService) -> None:
-    service.answer = lambda request: (400, {}, b"") if b'"n": 4' in request.body else (200, {}, b"")
+    service.answer = lambda request: (400, {}, b"") if b'"n":4' in request.body else (200, {}, b"")
     report = run(service, items_per_buffer_write=5, on_bad_record="dead").run()
     assert report.bad == {"writer": 1}
     assert records_of(service.requests) == list(range(10))
@@ -135,5 +135,7 @@ def test_no_secret_in_an_error(service: WebService) -> None:
 
 def test_a_record_that_cannot_be_formatted_is_a_bad_one(service: WebService) -> None:
     writer = HTTPWriter(url=service.url)
+    record: dict[str, Any] = {}
+    record["itself"] = record
     with pytest.raises(BadRecordError):
-        Pipeline([{("a", 1): 2}], writer=writer).run()
+        Pipeline([record], writer=writer).run()
