@@ -141,7 +141,7 @@ def test_bad_messages_and_deletions_are_counted(brokers: list[str], topic: str, 
         Pipeline(KafkaReader(brokers=brokers, topic=topic), writer=Keeping([])).run()
 
 
-def test_an_error_is_an_error_and_not_the_end(brokers: list[str], topic: str, send: Send) -> None:
+def test_fault_9_an_error_is_an_error_and_not_the_end(brokers: list[str], topic: str, send: Send) -> None:
     # A topic that is not there, a partition that is not there, brokers that are not there
     for options, text in (
         ({"topic": "nowhere"}, "UNKNOWN_TOPIC_OR_PART"),
