@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
+import threading
 from collections.abc import Callable
 from typing import TypeVar, cast
 
@@ -11,13 +11,31 @@ from resilient_exporters import retrying as shared
 from resilient_exporters.policy import RetryPolicy
 from resilient_exporters.retrying import disabled
 
-__all__ = ["LONG", "SHORT", "disabled", "retrying"]
+__all__ = ["LONG", "SHORT", "Stopped", "disabled", "retrying", "stop_waiting"]
 
 LONG = RetryPolicy.long
 SHORT = RetryPolicy.short
 log = logging.getLogger("export-pipeline")
 
 _T = TypeVar("_T")
+_stop = threading.Event()
+
+
+class Stopped(BaseException):
+    """The run is to stop, and waits for another attempt. No failure, and nothing for ``except Exception``."""
+
+
+def stop_waiting(stop: bool = True) -> None:
+    """End the waits of all retries in this process, and let no new one begin; False: let them wait again."""
+    if stop:
+        _stop.set()
+    else:
+        _stop.clear()
+
+
+def _wait(seconds: float) -> None:
+    if _stop.wait(seconds):
+        raise Stopped
 
 
 def retrying(
@@ -27,7 +45,7 @@ def retrying(
     *,
     errors: type[BaseException] | tuple[type[BaseException], ...] = Exception,
     unless: tuple[type[BaseException], ...] = (),
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], None] = _wait,
 ) -> _T:
     """Call a function until it works, or the policy gives up.
 
@@ -41,6 +59,7 @@ def retrying(
 
     Raises:
         BaseException: what the last attempt raised.
+        Stopped: the run is to stop.
     """
     if not unless:
         return shared.retrying(function, what, policy, log=log, errors=errors, sleep=sleep)

@@ -64,6 +64,8 @@ class Run:
                 complete = bypassed or self._write_all()
                 if complete:
                     self._finish(bypassed)
+            except retries.Stopped:
+                complete = False  # it waited for a source or target that is away: the last commit holds
             except BaseException as error:
                 self._fail(error)
                 raise
@@ -197,6 +199,7 @@ class Run:
 
         def ask(number: int, _: Any) -> None:
             self._stop.set()
+            retries.stop_waiting()
             restore()
             self._log.warning("EXPORTMANAGER: %s: stopping at the next commit", signal.Signals(number).name)
 
@@ -206,6 +209,7 @@ class Run:
             yield
         finally:
             restore()
+            retries.stop_waiting(False)
 
     # -- batches and commits -------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
+import tenacity
 
 from resilient_exporters.pipeline import BaseRecord, BasicExporter, ItemsLimitReached, Pipeline, PipelineError, retries
 from resilient_exporters.pipeline.filters import BaseFilter
@@ -20,6 +21,7 @@ from resilient_exporters.pipeline.readers import BaseReader
 from resilient_exporters.pipeline.stats import BaseStatsManager
 from resilient_exporters.pipeline.transforms import BaseTransform
 from resilient_exporters.pipeline.writers import BaseWriter
+from resilient_exporters.policy import RetryPolicy
 from tests.pipelines import Bomb, Even, Numbers
 
 CALLS: list[str] = []
@@ -270,6 +272,37 @@ def test_a_signal_stops_at_the_next_commit(number: signal.Signals, threaded: boo
     assert kept == list(range(100))
 
 
+@pytest.mark.parametrize("threaded", [False, True])
+def test_a_signal_ends_the_wait_for_a_source_that_is_away(threaded: bool) -> None:
+    # Given a reader that fails in its third batch, and waits for its next attempt
+    class Away(Numbers):
+        def get_next_batch(self) -> Iterator[dict[str, Any]]:
+            if self.position["last_read"] == 20:
+                retries.retrying(self.fail, "reading", RetryPolicy(tenacity.wait_fixed(3600), stop=10))
+            return super().get_next_batch()
+
+        def fail(self) -> None:
+            written.wait(60)
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise OSError("away")
+
+    class Noting(Writer):
+        def committed(self) -> None:
+            if self.items_count == 20:
+                written.set()
+
+    written = threading.Event()
+    notifier = Notifier()
+
+    # Then the run stops at once, as asked, which is no failure
+    report = Pipeline(Away(), writer=Noting(), threaded=threaded, notifications=[notifier]).run()
+    assert (report.complete, report.written) == (False, 20)
+    assert not any(call.startswith("failed") for call in CALLS)
+
+    # And later runs wait for their retries again
+    retries.retrying(Bomb(1), "it", RetryPolicy(tenacity.wait_fixed(0.01), stop=3))
+
+
 def test_a_second_signal_does_what_it_always_does() -> None:
     class Signalled(Writer):
         def write_record(self, record: BaseRecord) -> None:
@@ -285,6 +318,20 @@ def test_another_thread_than_the_main_one_can_run_it() -> None:
     thread.start()
     thread.join()
     assert reports[0].complete
+
+
+def test_several_pipelines_share_one_database() -> None:
+    reports: list[Any] = []
+    threads = [
+        threading.Thread(target=lambda: reports.append(Pipeline(Numbers(), Even(), writer=Writer()).run()))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [(report.complete, report.written) for report in reports] == [(True, 50)] * 4
+    assert len({report.job for report in reports}) == 4
 
 
 def test_retries_can_be_switched_off_for_a_run() -> None:
