@@ -25,10 +25,12 @@ class Unreadable(msgspec.Struct, frozen=True):
     Attributes:
         data: the bytes or texts that should have been one.
         error: what is wrong with them.
+        size: bytes that it takes in the stream, where that is more than those in ``data``.
     """
 
     data: Any
     error: Any
+    size: int = 0
 
 
 class Lot(msgspec.Struct):

@@ -95,7 +95,7 @@ class LineSplitter:
         return line if isinstance(line, Unreadable) or len(line) <= self._longest else self._too_long(line, len(line))
 
     def _too_long(self, line: bytes, size: int) -> Unreadable:
-        return Unreadable(line[:_HEAD], f"the line has {size} bytes, max_line={self._longest}")
+        return Unreadable(line[:_HEAD], f"the line has {size} bytes, max_line={self._longest}", size)
 
 
 class JsonLinesDeserializer(BaseLineDeserializer):

@@ -17,7 +17,9 @@ from resilient_exporters.pipeline.readers.queue import QueueReader
 from resilient_exporters.pipeline.readers.random_reader import RandomReader
 from resilient_exporters.pipeline.readers.s3_reader import S3Reader
 from resilient_exporters.pipeline.readers.sql import SQLReader
+from resilient_exporters.pipeline.readers.stdin import StdinReader
 from resilient_exporters.pipeline.readers.stream import BaseStreamReader
+from resilient_exporters.pipeline.readers.tail import TailReader
 
 __all__ = [
     "BaseKafkaReader",
@@ -39,4 +41,6 @@ __all__ = [
     "RandomReader",
     "S3Reader",
     "SQLReader",
+    "StdinReader",
+    "TailReader",
 ]
