@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from resilient_exporters.pipeline import Pipeline, PipelineError
 from resilient_exporters.pipeline.readers import KafkaRandomReader, KafkaReader, KafkaScannerReader
+from resilient_exporters.testing import eventually
 from tests.readings import Keeping, StumbledError, Stumbling, run_with_stumbles
 from tests.servers.conftest import unique
 from tests.servers.provision import HOST, Instance
@@ -169,3 +171,52 @@ def test_a_topic_that_is_deleted_while_it_is_read_is_an_error(brokers: list[str]
     again = KafkaReader(brokers=brokers, topic=topic, batch_size=100)
     with pytest.raises(PipelineError, match="are not there any more"):
         Pipeline(again, writer=Stumbling([], 10_000), resume=pipeline.persistence.job).run()
+
+
+def test_a_reader_that_follows_stops_when_asked_to(brokers: list[str], topic: str, send: Send) -> None:
+    send(range(3))
+    reader, stop = KafkaReader(brokers=brokers, topic=topic, follow=True), threading.Event()
+    reader.stopping = stop.is_set
+    kept: list[Any] = []
+    done = threading.Thread(target=lambda: kept.extend(one for _ in range(2) for one in reader.get_next_batch()))
+    done.start()
+    eventually(lambda: len(kept) == 3)
+    stop.set()
+    done.join(60)
+    assert not done.is_alive()
+    reader.close()
+
+
+@pytest.mark.soak
+def test_a_broker_that_crashes_is_an_error_and_nothing_is_lost(own_server: Callable[..., Instance]) -> None:
+    # Given a scan in the middle of a topic, with less read ahead than there is
+    server = own_server("kafka")
+    address, topic = f"{HOST}:{server.port}", "crash"
+    admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
+    admin.create_topics([NewTopic(topic, 2, 1)])[topic].result(60)
+    producer = Producer({"bootstrap.servers": address, "linger.ms": 5, "log_level": 0})
+    for number in range(3000):
+        producer.produce(topic, json.dumps({"n": number, "fill": "x" * 4000}).encode(), partition=number % 2)
+    assert producer.flush(60) == 0
+
+    def reader() -> KafkaReader:
+        small = {"queued.max.messages.kbytes": 1024, "fetch.max.bytes": 1 << 20, "max.partition.fetch.bytes": 1 << 18}
+        return KafkaReader(brokers=address, topic=topic, batch_size=100, timeout=8.0, kafka_options=small)
+
+    kept: list[Any] = []
+
+    class Crashing(Keeping):
+        def write_record(self, record: Any) -> None:
+            super().write_record(record)
+            if len(kept) == 450:
+                server.kill()
+
+    # When the broker is killed, then the run fails, with what Kafka says
+    broken = Pipeline(reader(), writer=Crashing(kept))
+    with pytest.raises(PipelineError, match=r"nothing came for 8 s.*not at their ends.*refused"):
+        broken.run()
+
+    # When it is back, then the resume gives the rest
+    server.start()
+    Pipeline(reader(), writer=Crashing(kept), resume=broken.persistence.job).run()
+    assert sorted(one["n"] for one in kept) == list(range(3000))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
 
 from resilient_exporters.pipeline.readers import SQLReader
 from tests.readings import run_with_stumbles
+from tests.servers.provision import Link
 
 POSTGRESQL = {
     "bigint": "n * 9000000000",
@@ -74,6 +77,48 @@ def filled(url: str, *statements: str) -> list[tuple[Any, ...]]:
         rows = [tuple(row) for row in connection.exec_driver_sql("SELECT k, n FROM source ORDER BY k")]
     engine.dispose()
     return rows
+
+
+def test_a_link_that_breaks_is_waited_for(postgresql_database: str, link: Callable[[int], Link]) -> None:
+    # Given a reader behind a link, after its first page
+    filled(
+        postgresql_database,
+        "CREATE TABLE source (k int PRIMARY KEY, n int)",
+        "INSERT INTO source SELECT n, n FROM generate_series(1, 50) AS n",
+    )
+    url = sa.make_url(postgresql_database)
+    assert url.port is not None
+    bad = link(url.port)
+    reader = SQLReader(url=url.set(port=bad.port).render_as_string(False), table="source", batch_size=20)
+    kept = [one["k"] for one in reader.get_next_batch()]
+
+    # When the link is broken as it asks for more, and mended before the second attempt
+    bad.cut()
+    asked, stop = threading.Event(), threading.Event()
+
+    def stopping() -> bool:
+        asked.set()  # it waits for the next attempt
+        return stop.is_set()
+
+    reader.stopping = stopping
+
+    def mend() -> None:
+        asked.wait(60)
+        bad.mend()
+
+    mending = threading.Thread(target=mend)
+    mending.start()
+    while not reader.is_finished():
+        kept += [one["k"] for one in reader.get_next_batch()]
+    mending.join()
+
+    # Then nothing is missing or there twice; and broken again, a run that is to stop does not wait
+    assert kept == list(range(1, 51))
+    assert asked.is_set()
+    bad.cut()
+    stop.set()
+    assert list(reader.get_next_batch()) == []
+    reader.close()
 
 
 def test_a_key_of_two_columns_and_a_query(postgresql_database: str) -> None:

@@ -45,6 +45,7 @@ class KafkaTopic:
             "isolation.level": "read_committed",
             "max.poll.interval.ms": 86_400_000,  # how long a batch may take is not the broker's business
             "queued.max.messages.kbytes": 16_384,
+            "log_level": 0,  # it would write to stderr; what it says comes to `_note`, too
             **config,
             "error_cb": self._note,
         }
@@ -183,10 +184,9 @@ class KafkaTopic:
 
     def _note(self, error: Any) -> None:
         """What librdkafka says of brokers; it tries again by itself. Called within ``poll``."""
-        text = str(error)
-        if text != self._trouble:
-            self._log.warning("%s: %s", self._where(), text)
-        self._trouble = text
+        if not self._trouble:
+            self._log.warning("%s: %s", self._where(), error.str())
+        self._trouble = error.str()
 
     def _error(self, error: Any) -> PipelineError:
         trouble = f" ({self._trouble})" if self._trouble and self._trouble not in str(error) else ""
