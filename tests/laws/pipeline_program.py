@@ -18,7 +18,7 @@ from resilient_exporters.pipeline.filters.base import BaseFilter
 from resilient_exporters.pipeline.groupers.base import BaseGrouper
 from resilient_exporters.pipeline.persistence import SqlitePersistence
 from resilient_exporters.pipeline.readers.iterable import IterableReader
-from resilient_exporters.pipeline.writers import FSWriter, S3Writer
+from resilient_exporters.pipeline.writers import FSWriter, S3Writer, buffered
 
 DATABASE = "jobs.db"
 BUCKET = "readings"
@@ -101,6 +101,7 @@ def pipeline(folder: Path, records: int, target: str, url: str = "") -> Pipeline
 
 def main() -> None:
     folder, records, *rest = sys.argv[1:]
+    vars(buffered)["_EARLY"] = 30_000  # some of these small files go the way of large ones
     run = pipeline(Path(folder), int(records), *rest)
     print("begun", flush=True)
     run.run()

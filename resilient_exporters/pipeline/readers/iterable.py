@@ -49,8 +49,10 @@ class IterableReader(BaseReader):
         for record in itertools.islice(self._iterator, size):
             number += 1
             self._at += 1
-            if isinstance(record, Mapping):
-                yield record if isinstance(record, dict) else dict(record)
+            if isinstance(record, dict):
+                yield record
+            elif isinstance(record, Mapping):
+                yield dict(record)
             else:
                 self.bad_records.add(record, "no mapping", part=self.part, where=f"record {self._at}")
         self.finished = number < size

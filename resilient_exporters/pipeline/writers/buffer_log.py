@@ -12,7 +12,7 @@ import os
 import struct
 import zlib
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -69,6 +69,9 @@ class BufferLog:
 
     Raises:
         StateError: the files are not what the state says.
+
+    Attributes:
+        on_frame: called with a buffer and what was just added to its frames.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class BufferLog:
         self._file: BinaryIO | None = None
         self._reading: tuple[int, int] | None = None  # segment and descriptor
         self._unneeded: list[int] = []
+        self.on_frame: Callable[[Buffer, bytes], None] | None = None
         make_directory(directory)
         self._restore(state or {"next": 0, "segments": []})
 
@@ -100,7 +104,7 @@ class BufferLog:
 
     def of(self, group: tuple[Any, ...]) -> Buffer:
         """The open buffer of a group; a new one if there is none."""
-        key = tuple([str(value) for value in group])
+        key = tuple([str(value) for value in group]) if group else ()
         buffer = self._open.get(key)
         if buffer is None:
             buffer = self._open[key] = self._by_number[self._next] = Buffer(self._next, group, key)
@@ -134,8 +138,11 @@ class BufferLog:
                 payload = self._payload(buffer, sequence, position)
                 if payload:
                     yield payload
-        if buffer.pieces:
-            yield self._joiner.join(buffer.pieces)
+        yield from self.unwritten(buffer)
+
+    def unwritten(self, buffer: Buffer) -> list[bytes]:
+        """What was taken and is in no frame: at most one part."""
+        return [self._joiner.join(buffer.pieces)] if buffer.pieces else []
 
     def drop(self, buffer: Buffer) -> None:
         """A detached buffer is done."""
@@ -188,11 +195,11 @@ class BufferLog:
                 continue
             if not buffer.positions:
                 self._place(buffer, _frame(buffer.number, 0, 0, _definition(buffer)))
-            self._place(
-                buffer,
-                _frame(buffer.number, len(buffer.positions), buffer.unwritten, self._joiner.join(buffer.pieces)),
-            )
+            payload = self._joiner.join(buffer.pieces)
+            self._place(buffer, _frame(buffer.number, len(buffer.positions), buffer.unwritten, payload))
             buffer.pieces, buffer.unwritten = [], 0
+            if self.on_frame is not None and payload:
+                self.on_frame(buffer, payload)
         self._memory = 0
 
     def _place(self, buffer: Buffer, frame: bytes, sequence: int | None = None) -> None:

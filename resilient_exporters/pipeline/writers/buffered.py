@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import msgspec
 
 from resilient_exporters.delivery.directory import make_directory, sync_directory
-from resilient_exporters.pipeline.errors import BadRecordError, ConfigCheckError, ConfigurationError, StateError
+from resilient_exporters.pipeline.errors import ConfigCheckError, ConfigurationError, StateError
 from resilient_exporters.pipeline.formatters.base import BaseFormatter
 from resilient_exporters.pipeline.formatters.json import JsonExportFormatter
 from resilient_exporters.pipeline.option import Option
 from resilient_exporters.pipeline.record import BaseRecord
 from resilient_exporters.pipeline.writers.base import BaseWriter
 from resilient_exporters.pipeline.writers.buffer_log import Buffer, BufferLog
-from resilient_exporters.pipeline.writers.compression import Counted, check_compression, compressing
+from resilient_exporters.pipeline.writers.compression import check_compression
+from resilient_exporters.pipeline.writers.packing import Packer, Packing
 from resilient_exporters.pipeline.writers.write_buffer import WriteBuffer, write_buffer_class
 
 __all__ = ["BaseBufferedWriter", "PackedFile"]
 
 _CHUNK: Final = 1 << 20
+_EARLY: Final = 1 << 20  # bytes from which a buffer is packed while it grows
+_EARLY_COMPRESSIONS: Final = ("gz", "bz2")
+_MOST_EARLY: Final = 16  # such buffers: each takes a quarter of a megabyte
 
 
 class PackedFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +101,7 @@ class BaseBufferedWriter(BaseWriter):
         self._delivered: list[PackedFile] = []
         self._journal: list[Any] = []
         self._files = 0
+        self._packer = Packer()
 
     def _limit(self, option: str) -> float:
         limit = self.read_option(option)
@@ -148,15 +150,11 @@ class BaseBufferedWriter(BaseWriter):
             ItemsLimitReached: as many as ``items_limit`` are written.
             BadRecordError: a record cannot be formatted, and ``on_bad_record`` is "fail".
         """
-        log, add, make = self._buffers(), self.write_buffer.add, self.export_formatter.format
+        log, make, sound = self._buffers(), self.export_formatter.format, self.sound
+        add = log.add if self.write_buffer.keeps_all else self.write_buffer.add
         for record in self.counted(batch):
-            try:
-                data = make(record)
-            except BadRecordError:
-                raise
-            except Exception as error:  # noqa: BLE001 - any formatter's; on_bad_record decides
-                self.bad_records.add(record, error, part=self.part)
-                self.items_count -= 1  # it was not written
+            data = sound(make, record)
+            if data is None:
                 continue
             buffer = log.of(getattr(record, "group_membership", ()))
             add(buffer, data)
@@ -167,6 +165,9 @@ class BaseBufferedWriter(BaseWriter):
         if self._log is None:
             self._log = self.write_buffer.open(self.workplace.path / "buffers", self.export_formatter, state)
             make_directory(self._place)
+            plain = self.write_buffer.keeps_all and not self.export_formatter.whole
+            if plain and self.compression in _EARLY_COMPRESSIONS:
+                self._log.on_frame = self._pack_early
         return self._log
 
     @property
@@ -195,43 +196,61 @@ class BaseBufferedWriter(BaseWriter):
         log.sync()
 
     def _pack(self, buffer: Buffer, name: str) -> PackedFile:
-        file = f"{buffer.number:08d}{self.extension}"
-        with _new(self._place / file) as raw:
-            target = Counted(raw)
-            with compressing(target, self.compression, _inner(name, self.compression)) as packed:
-                self._assemble(buffer, packed)
-            raw.flush()
-            os.fdatasync(raw.fileno())
+        footer = self.export_formatter.footer()
+        if buffer.number in self._packer.packings:
+            target = self._packer.finish(buffer.number, self._buffers().unwritten(buffer), footer)
+        else:
+            packing = self._packing(buffer, name)
+            try:
+                self._fill(packing, buffer)
+                packing.finish(footer)
+            except BaseException:
+                packing.abandon()
+                raise
+            target = packing.target
         return PackedFile(
-            number=buffer.number, name=name, file=file, group=list(buffer.group),
+            number=buffer.number, name=name, file=self._file_of(buffer), group=list(buffer.group),
             records=self.write_buffer.number_of_records(buffer), size=target.size, md5=target.md5,
         )  # fmt: skip
 
-    def _assemble(self, buffer: Buffer, target: Any) -> None:
+    def _packing(self, buffer: Buffer, name: str) -> Packing:
+        return Packing(
+            self._place / self._file_of(buffer), self.compression, _inner(name, self.compression),
+            self.export_formatter.header(), self.write_buffer.separator,
+        )  # fmt: skip
+
+    def _file_of(self, buffer: Buffer) -> str:
+        return f"{buffer.number:08d}{self.extension}"
+
+    def _pack_early(self, buffer: Buffer, part: bytes) -> None:
+        """Pack what is large while it grows; should the run be killed, it is packed again from the log."""
+        begun = self._packer.packings
+        if buffer.number in begun:
+            self._packer.feed(begun[buffer.number], [part])
+        elif buffer.size >= _EARLY and len(begun) < _MOST_EARLY:
+            begun[buffer.number] = self._packing(buffer, "")
+            self._packer.feed(begun[buffer.number], self._buffers().read(buffer))
+
+    def _fill(self, packing: Packing, buffer: Buffer) -> None:
         formatter = self.export_formatter
         if not formatter.whole:
-            target.write(formatter.header())
-            for part in self._parts(buffer):
-                target.write(part)
-            target.write(formatter.footer())
+            for part in self.write_buffer.content(buffer):
+                packing.write(part)
             return
         with (
             tempfile.TemporaryFile(dir=self._place) as source,
             tempfile.TemporaryFile(dir=self._place) as whole,
         ):
-            for part in self._parts(buffer):
+            separator = b""
+            for part in self.write_buffer.content(buffer):
+                source.write(separator)
                 source.write(part)
+                separator = self.write_buffer.separator
             source.seek(0)
             formatter.assemble(source, whole)
             whole.seek(0)
-            shutil.copyfileobj(whole, target, _CHUNK)
-
-    def _parts(self, buffer: Buffer) -> Iterator[bytes]:
-        separator = b""
-        for part in self.write_buffer.content(buffer):
-            yield separator
-            yield part
-            separator = self.write_buffer.separator
+            while part := whole.read(_CHUNK):
+                packing.write_raw(part)
 
     def committed(self) -> None:
         """Deliver what is finished; what was delivered before goes."""
@@ -313,18 +332,10 @@ class BaseBufferedWriter(BaseWriter):
 
     def close(self) -> None:
         """Close the files; used alone, without a pipeline, what was not finished goes."""
+        self._packer.close()
         if self._log is not None:
             self._log.close()
         self.workplace.release()
-
-
-@contextlib.contextmanager
-def _new(path: Path) -> Iterator[BinaryIO]:
-    """A new file in the place of what a run that was killed may have left there."""
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        yield file
 
 
 def _inner(name: str, compression: str) -> str:

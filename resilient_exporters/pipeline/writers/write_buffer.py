@@ -30,6 +30,9 @@ class WriteBuffer(Module):
 
     family = "write_buffer"
     at_flush_only: ClassVar[bool] = False
+    """Buffers have no limits."""
+    keeps_all: ClassVar[bool] = True
+    """What comes goes into the file as it comes."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -74,6 +77,7 @@ class ReservoirSamplingWriteBuffer(WriteBuffer):
     """
 
     at_flush_only = True
+    keeps_all = False
     supported_options = {
         "sample_size": Option(type=int, default=1000, help="Records to keep of each group."),
     }

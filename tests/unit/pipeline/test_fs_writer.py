@@ -265,6 +265,52 @@ def test_a_failed_run_goes_on_where_it_was_committed(tmp_path: Path) -> None:
     assert not list((tmp_path / "work").iterdir())
 
 
+@pytest.mark.parametrize("compression", ["gz", "bz2", "zip", "none"])
+def test_large_files_are_packed_while_they_grow_and_again_after_a_crash(tmp_path: Path, compression: str) -> None:
+    # Given: a run with two large groups and a small one, that fails in its middle
+    records = [{"n": n, "place": f"g{n % 2 if n % 50 else 2}", "text": "x" * 1000} for n in range(6000)]
+
+    def source(count: int) -> Iterator[dict[str, Any]]:
+        yield from records[:count]
+        if count < len(records):
+            raise KeyboardInterrupt
+
+    def pipeline(count: int, **options: Any) -> Pipeline:
+        writer = FSWriter(filebase=f"{tmp_path}/a/", compression=compression, size_per_buffer_write=2_000_000)
+        reader = IterableReader(source(count), batch_size=500)
+        return Pipeline(reader, ByPlace(), writer=writer, work_dir=tmp_path / "work", **options)
+
+    first = pipeline(3300)
+    with pytest.raises(KeyboardInterrupt):
+        first.run()
+    begun = {path.name for path in (tmp_path / "work").glob("*/finished/*")}
+    assert len(begun) == (2 if compression in ("gz", "bz2") else 0)  # of the two that are large
+    # When
+    pipeline(6000, resume=first.persistence.job).run()
+    # Then
+    unpack: dict[str, Callable[[Path], bytes]] = {
+        "gz": lambda path: gzip.decompress(path.read_bytes()), "bz2": lambda path: bz2.decompress(path.read_bytes()),
+        "none": Path.read_bytes, "zip": lambda path: zipfile.ZipFile(path).read(path.name.removesuffix(".zip")),
+    }  # fmt: skip
+    there: list[int] = []
+    for path in sorted((tmp_path / "a").iterdir()):
+        found = [json.loads(line)["n"] for line in unpack[compression](path).splitlines()]
+        assert found == sorted(found)
+        there += found
+    assert sorted(there) == list(range(6000))
+
+
+def test_a_full_disk_while_packing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("resilient_exporters.pipeline.writers.packing.Packing.write", full)
+    records = [{"n": n, "text": "x" * 10_000} for n in range(1000)]
+    with pytest.raises(OSError, match="No space left"):
+        run(records, FSWriter(filebase=f"{tmp_path}/a/"), batch=100)
+    assert not (tmp_path / "a").exists()
+
+
 def test_a_workplace_that_somebody_emptied_is_said(tmp_path: Path) -> None:
     class Refusing(FSWriter):
         def put(self, path: Path, name: str, packed: PackedFile | None) -> None:
