@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,23 @@ from typing import Any
 from benchmarks.harness import Bench, Figures, column
 from benchmarks.material import readings
 
+_BENTHOS = """
+input:
+  batched:
+    child: {{file: {{paths: [{source}], scanner: {{lines: {{}}}}}}}}
+    policy: {{count: 10000}}
+pipeline:
+  threads: {threads}
+  processors:
+    - mapping: 'root = if this.n % 2 != 0 {{ deleted() }} else {{ this.merge({{"tenfold": this.n * 10}}) }}'
+    - archive: {{format: lines}}
+    - mapping: 'root = content() + "\\n".bytes()'
+    - compress: {{algorithm: gzip, level: 6}}
+output:
+  file: {{path: {target}, codec: append}}
+http: {{enabled: false}}
+logger: {{level: ERROR}}
+"""
 LOOP = "loop with json and gzip"
 
 
@@ -25,9 +44,21 @@ def run(bench: Bench) -> None:
         name = f"{LOOP}, level {level}"
         bench.row("records", column(ours, "records/s"), "1/s", beside=(name, column(beside, "records/s")), **goal)  # type: ignore[arg-type] # a goal or none
         bench.row("bytes read", column(ours, "MB/s"), "MB/s", beside=(name, column(beside, "MB/s")))
+    _beside_benthos(bench, count)
     found = bench.measure({"threaded": (pipeline, {"count": count, "threaded": True})}, repeats=3)
     bench.row("records, threaded", column(found["threaded"], "records/s"), "1/s")
     bench.note("read, filtered (half passes), one key added, packed, synced; the pipeline commits every 10,000 records")
+
+
+def _beside_benthos(bench: Bench, count: int) -> None:
+    """Beside Benthos, where there is one: it keeps no position, and a killed run of it begins anew."""
+    if shutil.which("benthos") is None:
+        bench.note("no benthos in $PATH: not compared")
+        return
+    cases = {"ours": (pipeline, {"count": count}), "theirs": (benthos, {"count": count, "threads": 1})}
+    found = bench.measure(cases, repeats=3)
+    theirs = ("Benthos, one thread", column(found["theirs"], "records/s"))
+    bench.row("records, with its start", column(found["ours"], "records/s"), "1/s", beside=theirs)
 
 
 def passes(record: dict[str, Any]) -> bool:
@@ -75,6 +106,17 @@ def loop(directory: str, count: int, level: int) -> Figures:
                 out.write(json.dumps(changed(record)) + "\n")
     with target.open("rb") as file:
         os.fsync(file.fileno())
+    figures = _figures(source, count, begun)
+    assert _written(target) == count / 2
+    return figures
+
+
+def benthos(directory: str, count: int, threads: int) -> Figures:
+    source, target = _material(directory, count), Path(directory, "out.jl.gz")
+    config = Path(directory, "benthos.yaml")
+    config.write_text(_BENTHOS.format(source=source, target=target, threads=threads))
+    begun = time.perf_counter()
+    subprocess.run(["benthos", "-c", str(config)], check=True, capture_output=True)
     figures = _figures(source, count, begun)
     assert _written(target) == count / 2
     return figures

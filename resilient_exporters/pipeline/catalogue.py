@@ -110,7 +110,7 @@ def _exporter(name: str) -> type[Exporter] | None:
     import resilient_exporters
 
     value = getattr(resilient_exporters, name) if name in resilient_exporters.__all__ else None
-    return value if isinstance(value, type) and issubclass(value, Exporter) else None
+    return value if isinstance(value, type) and issubclass(value, Exporter) and value is not Exporter else None
 
 
 def _imported(name: str, family: str) -> Any:

@@ -186,7 +186,7 @@ def _made(cls: Any, given: Mapping[str, Any], metadata: ExportMetadata) -> Any:
         names = [name for name in ExporterWriter.supported_options if name in options and name != "exporter"]
         own = {name: options.pop(name) for name in names}
         return ExporterWriter(metadata=metadata, exporter={"name": given["name"], "options": options}, **own)
-    return cls({"options": given.get("options") or {}}, metadata)
+    return cls.from_section({"options": given.get("options") or {}}, metadata)
 
 
 def check_for_errors(config: Mapping[str, Any], raise_exception: bool = True) -> dict[str, Any]:

@@ -12,6 +12,9 @@ from resilient_exporters.pipeline.metadata import ExportMetadata
 from resilient_exporters.pipeline.option import Option, check_options, merged, redacted
 from resilient_exporters.pipeline.secrets import texts
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 __all__ = ["LOGGER", "Module"]
 
 LOGGER = "export-pipeline"
@@ -57,6 +60,11 @@ class Module:
         self.metadata = metadata or ExportMetadata()
         self.bad_records = BadRecords()
         self.use_logger(LOGGER)
+
+    @classmethod
+    def from_section(cls, config: Mapping[str, Any], metadata: ExportMetadata | None = None) -> Self:
+        """From a section of a configuration, where the constructor takes more than that."""
+        return cls(config, metadata)
 
     def read_option(self, name: str, default: Any = None) -> Any:
         """The value of an option: as given, or from the environment, or its default.

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from resilient_exporters.pipeline.errors import ConfigurationError
 from resilient_exporters.pipeline.metadata import ExportMetadata
 from resilient_exporters.pipeline.option import Option
 from resilient_exporters.pipeline.readers.base import BaseReader
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["IterableReader"]
 
@@ -23,6 +28,10 @@ class IterableReader(BaseReader):
     """
 
     supported_options = {
+        "function": Option(
+            type=str, default=None,
+            help="In a configuration: dotted path of a function without arguments that returns the iterable.",
+        ),
         "batch_size": Option(type=int, default=1000, help="Records in a batch."),
     }
 
@@ -37,6 +46,20 @@ class IterableReader(BaseReader):
         self._iterable = iterable
         self._iterator: Iterator[Any] | None = None
         self._at = 0
+
+    @classmethod
+    def from_section(cls, config: Mapping[str, Any], metadata: ExportMetadata | None = None) -> Self:
+        """With what the function of the option gives.
+
+        Raises:
+            ConfigurationError: there is none, or it cannot be loaded.
+        """
+        made = cls((), config, metadata)
+        path = made.read_option("function")
+        if path is None:
+            raise ConfigurationError(None, "Option function is missing: the dotted path of one that returns records")
+        made._iterable = _Called(path)
+        return made
 
     def get_next_batch(self) -> Iterator[dict[str, Any]]:
         """The next records."""
@@ -64,3 +87,19 @@ class IterableReader(BaseReader):
     def set_last_position(self, position: Any) -> None:
         """Leave out as many."""
         self._at = position["last_read"] if position else 0
+
+
+class _Called:
+    """Calls a function when the records are asked for: a check calls nothing."""
+
+    def __init__(self, path: str) -> None:
+        module, _, name = path.replace(":", ".").rpartition(".")
+        try:
+            self._function = getattr(importlib.import_module(module), name)
+        except Exception as error:  # somebody else's module, and what it does when it is imported
+            raise ConfigurationError(None, f"function={path!r} cannot be loaded: {error}") from error
+        if not callable(self._function):
+            raise ConfigurationError(None, f"function={path!r} is no function but {self._function!r:.60}")
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._function())
