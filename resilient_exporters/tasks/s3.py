@@ -10,7 +10,7 @@ from typing import IO, Any, ClassVar, cast
 from resilient_exporters.tasks.errors import InputError, TaskError
 from resilient_exporters.tasks.frames import frame_kind, write_csv
 from resilient_exporters.tasks.placeholder import REQUIRED_ATTRIBUTE
-from resilient_exporters.tasks.resources import S3Client
+from resilient_exporters.tasks.resources import BaseResource, S3Client
 from resilient_exporters.tasks.rows import Rows
 from resilient_exporters.tasks.task import BaseTask
 
@@ -27,7 +27,7 @@ class S3Task(BaseTask):
         stream: ``download`` gives a temporary file, which need not fit into memory, instead of a BytesIO.
     """
 
-    required_resource = S3Client
+    required_resource: ClassVar[type[BaseResource] | None] = S3Client
     overwrite_if_exists: ClassVar[bool] = False
     stream: ClassVar[bool] = False
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 from resilient_exporters.tasks.errors import TaskError
 from resilient_exporters.tasks.placeholder import REQUIRED_ATTRIBUTE
-from resilient_exporters.tasks.resources import SNSClient
+from resilient_exporters.tasks.resources import BaseResource, SNSClient
 from resilient_exporters.tasks.task import BaseTask
 
 __all__ = ["SNSPublish", "SNSPublishEmail", "SNSTask"]
@@ -16,7 +16,7 @@ __all__ = ["SNSPublish", "SNSPublishEmail", "SNSTask"]
 class SNSTask(BaseTask):
     """A step of your own on SNS: ``run`` has ``publish``."""
 
-    required_resource = SNSClient
+    required_resource: ClassVar[type[BaseResource] | None] = SNSClient
 
     def publish(self, topic: str, message: Any, **kwargs: Any) -> None:
         """Publish a message.

@@ -10,7 +10,7 @@ from resilient_exporters.tasks.config import BigraysConfig, setting
 from resilient_exporters.tasks.errors import InputError, TaskError
 from resilient_exporters.tasks.frames import columns_of, frame_kind, records, result, result_kind
 from resilient_exporters.tasks.placeholder import REQUIRED_ATTRIBUTE, resolve
-from resilient_exporters.tasks.resources import SQLSession
+from resilient_exporters.tasks.resources import BaseResource, SQLSession
 from resilient_exporters.tasks.rows import Rows, chunks
 from resilient_exporters.tasks.sql_text import Statement, clause, statement
 from resilient_exporters.tasks.task import BaseTask
@@ -31,7 +31,7 @@ class SQLTask(BaseTask):
         batch_rows: rows that are fetched or written at a time.
     """
 
-    required_resource = SQLSession
+    required_resource: ClassVar[type[BaseResource] | None] = SQLSession
     params: Any = {}  # noqa: RUF012 - replaced by a subclass, never changed
     results: ClassVar[str | None] = None
     stream: ClassVar[bool] = False

@@ -11,6 +11,8 @@ import boto3
 import pandas as pd
 import polars as pl
 import pytest
+from botocore.exceptions import ClientError
+from botocore.stub import Stubber
 from moto import mock_aws
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
@@ -19,6 +21,7 @@ from moto.sns.models import sns_backends
 from resilient_exporters.tasks import (
     BigraysConfig,
     Rows,
+    S3Client,
     S3Task,
     Task,
     TasksFailed,
@@ -139,6 +142,26 @@ class TestUpload:
     def test_a_bucket_that_is_not_there_is_the_error_of_s3(self, s3):
         with pytest.raises(TasksFailed, match="NoSuchBucket"):
             to_s3(input="x", bucket="nowhere", key="k", overwrite_if_exists=True)
+
+    def test_a_question_that_s3_does_not_answer_is_an_error_and_no_answer(self, s3):
+        with Stubber(s3) as stub:
+            stub.add_client_error("head_object", "AccessDenied", "no", 403)
+            stub.add_client_error("delete_object", "AccessDenied", "no", 403)
+
+            class Mine(S3Task):
+                required_resource = None
+
+                def run(self):
+                    S3Client._resource = s3
+                    try:
+                        with pytest.raises(ClientError, match="AccessDenied"):
+                            self.object_exists("bucket", "k")
+                        return self.delete_object("bucket", "k")
+                    finally:
+                        S3Client._resource = None
+
+            bigrays_run(Mine)
+        assert Mine.output is False
 
 
 class TestDownload:

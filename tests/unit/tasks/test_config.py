@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from types import SimpleNamespace
 from urllib.parse import parse_qs, urlparse
 
@@ -125,3 +127,34 @@ class TestAWS:
     def test_either_generation_of_keys_is_enough(self):
         BigraysConfig.AWS_ACCESS_KEY_ID, BigraysConfig.S3_SECRET_ACCESS_KEY = "a", "b"
         S3Client.check(BigraysConfig)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "resource", "extra"), [("boto3", "S3Client", "aws"), ("sqlalchemy", "SQLSession", "sql")]
+)
+def test_a_missing_package_is_named_before_anything_runs(hidden, resource, extra):
+    code = f"""
+import sys
+sys.modules[{hidden!r}] = None
+from resilient_exporters import MissingModuleError, tasks
+
+tasks.BigraysConfig.DB_URL, tasks.BigraysConfig.AWS_REQUIRE_SECRETS = "sqlite://", False
+
+class First(tasks.Task):
+    def run(self):
+        print("it ran")
+
+class Second(tasks.Task):
+    required_resource = tasks.{resource}
+
+    def run(self):
+        print("it ran")
+
+try:
+    tasks.bigrays_run()
+except MissingModuleError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    package = {"boto3": "boto3", "sqlalchemy": "SQLAlchemy"}[hidden]
+    assert done.stdout == f"{resource} needs {package}: pip install 'resilient-exporters[{extra}]'\n"

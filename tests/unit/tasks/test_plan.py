@@ -143,3 +143,36 @@ def test_bridges_are_shown(capsys):
     assert "open SNSClient" in shown
     assert plan is not None
     assert plan.problems == []
+
+
+def test_what_is_not_known_yet_is_shown_as_it_is_written(database, capsys):
+    class First(Task):
+        def run(self):
+            raise AssertionError("it ran")
+
+    class Read(SQLQuery):
+        query = "select {parts.name}, {parts[0]!r}, {parts:>9} from t where a = :wanted"
+        params = {"wanted": First.output, "lost": 1}
+
+    class Upload(ToS3):
+        input, bucket = First.output, First.output
+        key = "{parts.name}/{parts}"
+
+    update_format_kws(parts=First.output)
+    plan = bigrays_run(dry_run=True)
+    shown = capsys.readouterr().out
+    assert "params has lost, but the text has no :lost outside quotes" in shown
+    assert "bucket: <First.output>" in shown
+    assert "key: <First.output>.name/<First.output>" in shown
+    assert plan is not None
+
+    Read.params = {"wanted": First.output}
+    bigrays_run(First, Read, dry_run=True)
+    shown = capsys.readouterr().out
+    assert "query: select <First.output>.name, <First.output>[0], <First.output> from t where a = :wanted" in shown
+    assert ":wanted = <First.output>" in shown
+
+
+def test_a_plan_of_nothing(capsys):
+    bigrays_run(dry_run=True)
+    assert capsys.readouterr().out == "Plan: 0 tasks, nothing is executed\n\n"

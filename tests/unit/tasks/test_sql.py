@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import decimal
+import gc
 import sqlite3
 import tracemalloc
 import warnings
@@ -184,6 +185,16 @@ class TestStream:
 
         (row,) = Rows(["a"], [[ip_address("10.0.0.1")]]).values()
         assert row == ["10.0.0.1"]
+
+    def test_a_source_that_fails_leaves_no_file_open(self):
+        def broken():
+            yield [1]
+            raise OSError("gone")
+
+        with pytest.raises(OSError, match="gone"):
+            Rows(["a"], broken())
+        gc.collect()  # an open file would be a ResourceWarning here
+        assert repr(Rows(["a", "b"], [[1, 2]])) == "<1 rows: a, b>"
 
     def test_it_is_written_to_a_table_without_being_held(self, database):
         made = Rows(["a", "b"], ([n, str(n)] for n in range(3000)), batch_rows=100)
