@@ -47,6 +47,12 @@ def run(bench: Bench) -> None:
     _beside_benthos(bench, count)
     found = bench.measure({"threaded": (pipeline, {"count": count, "threaded": True})}, repeats=3)
     bench.row("records, threaded", column(found["threaded"], "records/s"), "1/s")
+    for packed in (True, False):
+        given = {"count": count, "packed": packed}
+        found = bench.measure({"reader": (reader, given), "loop": (reading_loop, given)}, repeats=3)
+        what = "gzip JSON lines" if packed else "JSON lines"
+        beside = ("loop with json and gzip" if packed else "loop with json", column(found["loop"], "records/s"))
+        bench.row(f"FSReader alone, {what}", column(found["reader"], "records/s"), "1/s", beside=beside)
     bench.note("read, filtered (half passes), one key added, packed, synced; the pipeline commits every 10,000 records")
 
 
@@ -120,6 +126,36 @@ def benthos(directory: str, count: int, threads: int) -> Figures:
     figures = _figures(source, count, begun)
     assert _written(target) == count / 2
     return figures
+
+
+def reader(directory: str, count: int, packed: bool) -> Figures:
+    from resilient_exporters.pipeline.readers import FSReader
+
+    source = _packed(_material(directory, count)) if packed else _material(directory, count)
+    begun, number = time.perf_counter(), 0
+    reading = FSReader(input=str(source))
+    while not reading.is_finished():
+        for _ in reading.get_next_batch():
+            number += 1
+    assert number == count
+    return _figures(source.with_suffix("") if packed else source, count, begun)
+
+
+def reading_loop(directory: str, count: int, packed: bool) -> Figures:
+    source = _packed(_material(directory, count)) if packed else _material(directory, count)
+    begun, number = time.perf_counter(), 0
+    with gzip.open(source) if packed else source.open("rb") as lines:
+        for line in lines:
+            json.loads(line)
+            number += 1
+    assert number == count
+    return _figures(source.with_suffix("") if packed else source, count, begun)
+
+
+def _packed(path: Path) -> Path:
+    packed = path.with_name(f"{path.name}.gz")
+    packed.write_bytes(gzip.compress(path.read_bytes(), 6))
+    return packed
 
 
 def _material(directory: str, count: int) -> Path:

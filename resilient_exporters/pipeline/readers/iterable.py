@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import TYPE_CHECKING, Any
 
 from resilient_exporters.pipeline.errors import ConfigurationError
 from resilient_exporters.pipeline.metadata import ExportMetadata
 from resilient_exporters.pipeline.option import Option
 from resilient_exporters.pipeline.readers.base import BaseReader
+from resilient_exporters.units import parse_count
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -32,7 +33,9 @@ class IterableReader(BaseReader):
             type=str, default=None,
             help="In a configuration: dotted path of a function without arguments that returns the iterable.",
         ),
-        "batch_size": Option(type=int, default=1000, help="Records in a batch."),
+        "batch_size": Option(
+            type=int, default=1000, check=lambda value: parse_count(value, "batch_size"), help="Records in a batch."
+        ),
     }
 
     def __init__(
@@ -65,8 +68,9 @@ class IterableReader(BaseReader):
         """The next records."""
         if self._iterator is None:
             self._iterator = iter(self._iterable)
-            for _ in itertools.islice(self._iterator, self._at):
-                pass
+            left_out = sum(1 for _ in itertools.islice(self._iterator, self._at))
+            if left_out < self._at:
+                self.logger.warning("%d records were read before; the source has %d only now", self._at, left_out)
         number = 0
         size = self.read_option("batch_size")
         for record in itertools.islice(self._iterator, size):
@@ -86,7 +90,13 @@ class IterableReader(BaseReader):
 
     def set_last_position(self, position: Any) -> None:
         """Leave out as many."""
+        self._iterator = None
         self._at = position["last_read"] if position else 0
+
+    def share_done(self) -> float | None:
+        """Share of the records that were read, where the iterable knows how many it has."""
+        number = len(self._iterable) if isinstance(self._iterable, Sized) else 0
+        return min(self._at / number, 1.0) if number else None
 
 
 class _Called:

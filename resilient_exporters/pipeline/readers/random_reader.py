@@ -89,6 +89,10 @@ class RandomReader(BaseReader):
         """Leave out as many."""
         self._at = position["last_read"] if position else 0
 
+    def share_done(self) -> float | None:
+        """Share of the records that were given."""
+        return self._at / self._number if self._number else None
+
     def get_state(self) -> Any:
         """The seed."""
         return {"seed": self._seed}

@@ -95,9 +95,7 @@ class BaseStreamReader(BaseReader):
 
     def _all(self) -> Generator[dict[str, Any], None, None]:
         missing = set(self._offsets)
-        self._names = retrying(
-            self._listed, "listing the streams", self.retry_policy, errors=StreamReadError, sleep=self.pause
-        )
+        self._names = retrying(self._listed, "listing the streams", self.retry_policy, errors=StreamReadError)
         for name in self._names:
             missing.discard(name)
             if name not in self._known:
@@ -159,9 +157,7 @@ class BaseStreamReader(BaseReader):
                 raise
 
         try:
-            while lot := retrying(
-                following, f"reading {name}", self.retry_policy, errors=StreamReadError, sleep=self.pause
-            ):
+            while lot := retrying(following, f"reading {name}", self.retry_policy, errors=StreamReadError):
                 yield lot
         finally:
             if source is not None:

@@ -6,8 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from resilient_exporters.pipeline import BadRecordError, BasicExporter, Pipeline, check_for_errors
+from resilient_exporters.pipeline.errors import ConfigCheckError
+from resilient_exporters.pipeline.readers import IterableReader
 from resilient_exporters.testing import RecordingExporter
 from tests.pipelines import Bomb, LinesWriter, written
 
@@ -63,3 +67,37 @@ def test_what_is_no_function_is_refused(options: dict[str, Any], said: str) -> N
 def test_what_is_no_record_is_said_with_its_place() -> None:
     with pytest.raises(BadRecordError, match=r"a bad record at record 2: no mapping: 'text'"):
         Pipeline([{"n": 1}, "text"], writer=RecordingExporter()).run()
+
+
+def taken(reader: IterableReader) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    while not reader.is_finished():
+        found += reader.get_next_batch()
+    return found
+
+
+@given(number=st.integers(0, 30), batch=st.integers(1, 12), cut=st.integers(0, 30))
+def test_a_resume_leaves_out_what_was_read(number: int, batch: int, cut: int) -> None:
+    records = [{"n": one} for one in range(number)]
+    first = IterableReader(records, batch_size=batch)
+    found: list[dict[str, Any]] = []
+    while len(found) < cut and not first.is_finished():
+        for record in first.get_next_batch():
+            found.append(record)
+            if len(found) == cut:
+                break
+    second = IterableReader(iter(records), batch_size=batch)
+    second.set_last_position(first.get_last_position())
+    assert found + taken(second) == records
+
+
+def test_a_source_that_has_less_than_was_read_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    reader = IterableReader([{"n": 1}])
+    reader.set_last_position({"last_read": 3})
+    assert taken(reader) == []
+    assert "3 records were read before; the source has 1 only now" in caplog.text
+
+
+def test_a_batch_of_nothing_would_never_end() -> None:
+    with pytest.raises(ConfigCheckError, match="batch_size=0"):
+        IterableReader([], batch_size=0)
