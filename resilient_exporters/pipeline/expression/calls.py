@@ -64,10 +64,14 @@ class Calls(Comprehensions):
             given = self._elements(node.args)
             named = self._named(node.keywords)
             made: Any = entry
-            step: Step = lambda frame: made(frame, *given(frame))  # noqa: E731 - one of two
-            if named is not None:
+            only = self._only(node)
+            step: Step = lambda frame: made(frame, *given(frame))  # noqa: E731 - one of three
+            if only is not None:
+                first = only
+                step = lambda frame: made(frame, first(frame))  # noqa: E731 - the most usual, and faster
+            elif named is not None:
                 options = named
-                step = lambda frame: made(frame, *given(frame), **options(frame))  # noqa: E731 - one of two
+                step = lambda frame: made(frame, *given(frame), **options(frame))  # noqa: E731 - one of three
             parts = [*node.args, *(keyword.value for keyword in node.keywords)]
             return self._tried(node, step, parts) if pure else step
         if isinstance(node.func, ast.Attribute) and entry is None:
@@ -92,20 +96,47 @@ class Calls(Comprehensions):
                 return find(target, name)(frame, target, key, default(frame))
 
             return look
-        given = self._elements(node.args)
-        if named is None:
+        given, only = self._elements(node.args), self._only(node)
+        last: tuple[Any, Any] = (None, None)  # the type of the last value, and its method: one pair, for any thread
 
-            def step(frame: Frame) -> Any:
-                target = value(frame)
-                return find(target, name)(frame, target, *given(frame))
-        else:
+        def method(target: Any) -> Any:
+            nonlocal last
+            kind, found = last
+            if type(target) is not kind:
+                found = find(target, name)
+                last = (type(target), found)
+            return found
+
+        if named is not None:
             options = named
 
             def step(frame: Frame) -> Any:
                 target = value(frame)
                 return find(target, name)(frame, target, *given(frame), **options(frame))
+        elif not node.args:
+
+            def step(frame: Frame) -> Any:
+                target = value(frame)
+                return method(target)(frame, target)
+        elif only is not None:
+            first = only
+
+            def step(frame: Frame) -> Any:
+                target = value(frame)
+                return method(target)(frame, target, first(frame))
+        else:
+
+            def step(frame: Frame) -> Any:
+                target = value(frame)
+                return find(target, name)(frame, target, *given(frame))
 
         return self._tried(node, step, [func.value, *node.args, *(keyword.value for keyword in node.keywords)])
+
+    def _only(self, node: ast.Call) -> Step | None:
+        """The step of the only argument, where there is only one."""
+        if len(node.args) != 1 or node.keywords or isinstance(node.args[0], ast.Starred):
+            return None
+        return self.step(node.args[0])
 
     def _named(self, keywords: Sequence[ast.keyword]) -> Step | None:
         if not keywords:

@@ -104,10 +104,14 @@ class Comprehensions(Nodes):
             bind = self.target(each.target, sure=True)
             loops.append((source, bind, self._steps(each.ifs)))
         value: Step = self.step(element)
+        place = next(iter(self._scopes[-1].values()), 0)
         if second is not None:
             first, other = value, self.step(second)
             value = lambda frame: (first(frame), other(frame))  # noqa: E731 - one of two
         self._scopes.pop()
+
+        if len(loops) == 1 and isinstance(node.generators[0].target, ast.Name):
+            return _loop(place, loops[0], value, cost + 1)
 
         def walk(frame: Frame, depth: int, found: list[Any]) -> None:
             source, bind, tests = loops[depth]
@@ -158,3 +162,25 @@ class Comprehensions(Nodes):
 
             return put
         raise self.refuse(node, f"assigning to {ast.unparse(node)[:40]}")
+
+
+def _loop(place: int, loop: tuple[Step, Any, list[Step]], value: Step, cost: int) -> Step:
+    """The most usual comprehension: over one source, with one variable."""
+    source, _, tests = loop
+
+    def step(frame: Frame) -> list[Any]:
+        found: list[Any] = []
+        cell = frame[0]
+        for one in source(frame):
+            cell[0] -= cost
+            if cell[0] < 0:
+                charge(frame, 0)
+            frame[place] = one
+            for test in tests:
+                if not test(frame):
+                    break
+            else:
+                found.append(value(frame))
+        return found
+
+    return step

@@ -27,6 +27,7 @@ __all__ = ["CHANGING", "KNOWN", "Method", "attribute", "method"]
 
 Method = Callable[..., Any]
 _ENCODINGS: Final = ("utf-8", "utf8", "ascii", "latin-1", "latin1", "iso-8859-1", "cp1252", "utf-16", "utf-32")
+_SHORT: Final = 256  # a text that is not worth counting: the call itself is paid for
 _ERRORS: Final = ("strict", "ignore", "replace", "xmlcharrefreplace", "backslashreplace")
 _FIELD: Final = re.compile(r"([A-Za-z]\w*|\d*)((?:\[[^\[\]]+\])*)")
 _KEY: Final = re.compile(r"\[([^\[\]]+)\]")
@@ -35,7 +36,12 @@ _KEY: Final = re.compile(r"\[([^\[\]]+)\]")
 def _sized(function: Callable[..., Any]) -> Method:
     """Linear in the size of what it is given, and so is what it makes."""
 
-    def run(frame: Frame, value: Any, *args: Any, **kwargs: Any) -> Any:
+    def run(frame: Frame, value: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if type(value) is str and len(value) < _SHORT:
+            found = function(value, *args, **kwargs)
+            if type(found) is bool or (type(found) is str and len(found) < _SHORT):
+                return found
+            return bounded(frame, found)
         charge(frame, size(value) + sum(map(size, args)) + 1)
         return bounded(frame, function(value, *args, **kwargs))
 
@@ -45,7 +51,7 @@ def _sized(function: Callable[..., Any]) -> Method:
 def _weighed(function: Callable[..., Any]) -> Method:
     """Compares elements, or takes hashes of them."""
 
-    def run(frame: Frame, value: Any, *args: Any, **kwargs: Any) -> Any:
+    def run(frame: Frame, value: Any, /, *args: Any, **kwargs: Any) -> Any:
         given = [list(charged(frame, one)) if isinstance(one, Iterator) else one for one in args]
         for one in (value, *given):
             weigh(frame, one)
@@ -120,7 +126,7 @@ def _coded(function: Callable[..., Any]) -> Method:
     return run
 
 
-def format_text(frame: Frame, template: str, *args: Any, **kwargs: Any) -> str:
+def format_text(frame: Frame, template: str, /, *args: Any, **kwargs: Any) -> str:
     """``template.format(…)`` with ``{}``, ``{0}``, ``{name}`` and ``[key]`` behind these; never an attribute."""
     charge(frame, len(template))
     parts: list[str] = []
@@ -182,8 +188,10 @@ def _sort(frame: Frame, target: list[Any], reverse: bool = False) -> None:
     target.sort(reverse=reverse)
 
 
-def _update(frame: Frame, target: Any, source: Any = (), /, **more: Any) -> None:
-    if isinstance(source, Mapping):
+def _update(frame: Frame, target: Any, source: Any = None, /, **more: Any) -> None:
+    if source is None:
+        target.update(more)
+    elif isinstance(source, Mapping):
         charge(frame, len(source))
         target.update(source, **more)
     else:

@@ -36,7 +36,7 @@ _random: Final = random.Random()  # noqa: S311 - for samples, not for secrets; i
 def _sized(function: Callable[..., Any]) -> Any:
     """Linear in the size of what it is given, and makes no more than that."""
 
-    def run(frame: Frame, *args: Any, **kwargs: Any) -> Any:
+    def run(frame: Frame, /, *args: Any, **kwargs: Any) -> Any:
         charge(frame, sum(map(size, args)) + 1)
         return bounded(frame, function(*args, **kwargs))
 
@@ -50,7 +50,7 @@ def _listed(frame: Frame, value: Any) -> Any:
 def _weighed(function: Callable[..., Any], times: int = 1) -> Any:
     """Compares, hashes or writes elements."""
 
-    def run(frame: Frame, *args: Any, **kwargs: Any) -> Any:
+    def run(frame: Frame, /, *args: Any, **kwargs: Any) -> Any:
         given = [_listed(frame, one) for one in args]
         for one in given:
             charge(frame, size(one) * times)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,7 @@ _WIDTH: Final = 1_000
 _CONVERSIONS: Final[dict[str, Callable[[Any], str]]] = {"s": str, "r": repr, "a": ascii}
 _PERCENT: Final = re.compile(r"%(?:\((?:[^()]*)\))?[#0\- +]*(\d*)(?:\.(\d*))?[hlL]?(.|\Z)", re.DOTALL)
 _DATE_FORMAT: Final = re.compile(r"(?:[^%]|%[-_0^#]?[A-Za-z%])*", re.DOTALL)
+_ATOMS: Final = frozenset({str, int, float})
 _DIGITS: Final = re.compile(r"\d+")
 
 
@@ -173,6 +175,9 @@ def formatted(frame: Frame, value: Any, spec: str, conversion: str = "") -> str:
         LimitExceeded: a width or precision that is too large.
         ValueError: a date format that is none.
     """
+    if not spec and not conversion and type(value) in _ATOMS and (type(value) is not str or len(value) < _WIDTH):
+        integer(frame, value)
+        return str(value)
     weigh(frame, value)
     if conversion:
         value = _CONVERSIONS[conversion](value)
@@ -185,6 +190,7 @@ def formatted(frame: Frame, value: Any, spec: str, conversion: str = "") -> str:
     return text
 
 
+@functools.lru_cache(maxsize=256)
 def check_date_format(spec: str) -> None:
     """Let only letters stand behind a percent sign.
 
@@ -205,14 +211,7 @@ def percent(frame: Frame, template: str, values: Any) -> str:
         LimitExceeded: a width or precision that is too large, or ``*`` for one.
     """
     charge(frame, size(template) + template.count("%"))
-    total = 0
-    for width, precision, kind in _PERCENT.findall(template):
-        if kind == "*":
-            raise LimitExceeded(None, "* as the width in a template: write the number")
-        for number in (width, precision):
-            if number and (len(number) > 4 or int(number) > _WIDTH):
-                raise LimitExceeded(None, f"a width of more than {_WIDTH:,} characters")
-            total += int(number or 0)
+    total = _widths(template) if len(template) < _WIDTH else _widths.__wrapped__(template)
     weigh(frame, values)
     if isinstance(values, dict):  # a key may occur many times
         longest = max((_text_length(frame, value) for value in values.values()), default=0)
@@ -221,6 +220,19 @@ def percent(frame: Frame, template: str, values: Any) -> str:
         raise LimitExceeded(None, f"a text of more than {MAX_TEXT:,} characters")
     text: str = bounded(frame, template % values)
     return text
+
+
+@functools.lru_cache(maxsize=256)
+def _widths(template: str) -> int:
+    total = 0
+    for width, precision, kind in _PERCENT.findall(template):
+        if kind == "*":
+            raise LimitExceeded(None, "* as the width in a template: write the number")
+        for number in (width, precision):
+            if number and (len(number) > 4 or int(number) > _WIDTH):
+                raise LimitExceeded(None, f"a width of more than {_WIDTH:,} characters")
+            total += int(number or 0)
+    return total
 
 
 def _text_length(frame: Frame, value: Any) -> int:
