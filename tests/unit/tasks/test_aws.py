@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -152,13 +153,13 @@ class TestUpload:
                 required_resource = None
 
                 def run(self):
-                    S3Client._resource = s3
+                    S3Client._opened.append((threading.get_ident(), s3))
                     try:
                         with pytest.raises(ClientError, match="AccessDenied"):
                             self.object_exists("bucket", "k")
                         return self.delete_object("bucket", "k")
                     finally:
-                        S3Client._resource = None
+                        S3Client._opened.clear()
 
             bigrays_run(Mine)
         assert Mine.output is False

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import traceback
 import types
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import pytest
@@ -14,6 +16,7 @@ from resilient_exporters.tasks import (
     BaseTask,
     BigraysConfig,
     ConfigurationError,
+    Placeholder,
     ResourceError,
     ResourceManager,
     Task,
@@ -25,6 +28,7 @@ from resilient_exporters.tasks import (
     run_tasks,
     update_format_kws,
 )
+from tests.targets import PATIENCE
 
 
 @pytest.fixture
@@ -85,8 +89,7 @@ class TestOrder:
         b = make("B", error=ValueError())
         with pytest.raises(TasksFailed):
             bigrays_run(b, a)
-        with pytest.raises(AttributeError):
-            _ = a.output.value
+        assert isinstance(a.output, Placeholder)
 
     def test_nothing_to_run_is_no_error_but_said(self, caplog):
         with caplog.at_level(logging.WARNING, "bigrays"):
@@ -352,6 +355,72 @@ class TestResources:
         make("A", error=error, required_resource=resource("R", _close=classmethod(closed)))
         bigrays_run()
         assert told == [ValueError, error]
+
+    def test_a_run_within_a_task_has_resources_of_its_own(self, make, done):
+        count = iter(range(10))
+
+        class Numbered(BaseResource):
+            @classmethod
+            def _open(cls, config):
+                return next(count)
+
+        class Inner(Task, register=False):
+            required_resource = Numbered
+
+            def run(self):
+                return Numbered.resource()
+
+        class Outer(Inner, register=False):
+            def run(self):
+                before = Numbered.resource()
+                bigrays_run(Inner)
+                return before, Inner.output, Numbered.resource()
+
+        bigrays_run(Outer)
+        assert Outer.output == (0, 1, 0)
+        with pytest.raises(RuntimeError, match="not open"):
+            Numbered.resource()
+
+    def test_runs_in_two_threads_do_not_see_each_others_resources(self):
+        both = threading.Barrier(2)
+
+        class Mine(BaseResource):
+            @classmethod
+            def _open(cls, config):
+                return threading.get_ident()
+
+            @classmethod
+            def _close(cls, *exc):
+                seen.append(cls.resource() == threading.get_ident())
+
+        class Look(Task, register=False):
+            required_resource = Mine
+
+            def run(self):
+                both.wait(PATIENCE)
+                seen.append(Mine.resource() == threading.get_ident())
+                both.wait(PATIENCE)
+
+        seen: list[bool] = []
+        threads = [threading.Thread(target=bigrays_run, args=(Look,)) for _ in range(2)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join(PATIENCE)
+        assert seen == [True] * 4
+
+    def test_a_thread_that_a_task_starts_sees_the_resource_of_the_task(self, resource):
+        one = resource("R1")
+
+        class Parallel(Task):
+            required_resource = one
+
+            def run(self):
+                with ThreadPoolExecutor(1) as pool:
+                    return pool.submit(one.resource).result(PATIENCE)
+
+        bigrays_run(Parallel)
+        assert Parallel.output == "R1"
 
     def test_the_manager_can_be_used_by_hand(self, resource, done):
         one, two = resource("R1"), resource("R2")
