@@ -108,7 +108,7 @@ class Backlog(MutableMapping[str, Any]):
     def __setitem__(self, job_id: str, parms: Any) -> None:
         path = self.entry_path(job_id)
         with self.changing():
-            if not path.exists():
+            if not path.exists() or read_state(self.claim_path(job_id)).done:
                 self._forget_claim(job_id)
             self._store(job_id, parms)
 

@@ -29,7 +29,7 @@ class ClaimState(msgspec.Struct):
 
     Attributes:
         done: it has succeeded and must never run again.
-        entry: identity of the file that was run: another one under the same id is another job.
+        entry: digest of the file that was run: another one under the same id is another job.
         attempts: runs that were begun.
         born: when it was first claimed, in seconds of the backlog's own clock; None: not yet.
         code: result of the last run that ended.
@@ -39,7 +39,7 @@ class ClaimState(msgspec.Struct):
     """
 
     done: bool = False
-    entry: tuple[int, int] | None = None
+    entry: str | None = None
     attempts: int = 0
     born: float | None = None
     code: int = 0

@@ -9,7 +9,7 @@ import base64
 import json
 import math
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
@@ -56,7 +56,8 @@ def entry_text(job_id: str, parms: Any) -> bytes:
     Raises:
         EncodingError: they hold something that cannot be kept; the text says where.
     """
-    whole = {"format": _FORMAT, "job": job_id, "parms": _plain(parms, "parms", 0)}
+    stored = datetime.now(timezone.utc).isoformat()
+    whole = {"format": _FORMAT, "job": job_id, "stored": stored, "parms": _plain(parms, "parms", 0)}
     return (json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "surrogatepass")
 
 

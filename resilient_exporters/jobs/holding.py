@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from resilient_exporters.delivery.clock import Clock, QueueClock
 from resilient_exporters.delivery.directory import make_directory, sync_directory
 from resilient_exporters.jobs.backlog import DEAD, Backlog
 from resilient_exporters.jobs.claim import Claim
+from resilient_exporters.jobs.entry_file import read_whole
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -99,11 +101,12 @@ class Holding:
     def remove(self) -> None:
         """Remove the entry after its success, unless it was stored anew meanwhile."""
         with self._backlog.changing():
-            if self._identity() == self.state.entry:
+            now = self._identity()
+            if now == self.state.entry:
                 with suppress(FileNotFoundError):
                     self._path.unlink()
                 sync_directory(self._path.parent)
-            elif self._identity() is not None:
+            elif now is not None:
                 self._claim.remove()
 
     def failed(self, code: int, error: str) -> None:
@@ -138,12 +141,12 @@ class Holding:
     def __exit__(self, *_: object) -> None:
         self.release()
 
-    def _identity(self) -> tuple[int, int] | None:
+    def _identity(self) -> str | None:
+        """Of what is stored now; of the content, so that it is the same after a restored backup."""
         try:
-            found = self._path.lstat()
+            return hashlib.blake2b(read_whole(self._path), digest_size=16).hexdigest()
         except FileNotFoundError:
             return None
-        return found.st_ino, found.st_mtime_ns
 
 
 def put_new(backlog: Backlog, job_id: str, parms: Any, clock: Clock, since: float) -> bool:

@@ -12,19 +12,20 @@ import os
 import random
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from resilient_exporters.jobs import Backlog, EventsExportJob, ExportError, ExportProcess
 
-__all__ = ["lines", "say"]
+__all__ = ["lines", "moments", "say"]
 
 
 def say(place: Path, what: str, job_id: str) -> None:
     """Append a line in one system call: a kill leaves it whole or away."""
     handle = os.open(place / "history", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.write(handle, f"{what} {job_id}\n".encode())
+    os.write(handle, f"{what} {job_id} {time.monotonic_ns()}\n".encode())
     os.close(handle)
 
 
@@ -32,7 +33,13 @@ def lines(place: Path) -> list[tuple[str, str]]:
     """What was said so far."""
     path = place / "history"
     text = path.read_text() if path.exists() else ""
-    return [(what, job_id) for what, _, job_id in (line.partition(" ") for line in text.splitlines())]
+    return [(what, job_id) for what, job_id, _ in (line.split(" ") for line in text.splitlines())]
+
+
+def moments(place: Path) -> list[tuple[str, str, float]]:
+    """The same, with monotonic seconds."""
+    said = (line.split(" ") for line in (place / "history").read_text().splitlines())
+    return [(what, job_id, int(when) / 1e9) for what, job_id, when in said]
 
 
 class Export(EventsExportJob):

@@ -77,7 +77,9 @@ def test_values_of_the_codec_come_back_too() -> None:
 def test_a_person_can_read_it() -> None:
     text = entry_text("260101", {"date": date(2026, 11, 20), "place": "Köln"}).decode()
     parms = {"date": {"$date": "2026-11-20"}, "place": "Köln"}
-    assert json.loads(text) == {"format": 1, "job": "260101", "parms": parms}
+    whole = json.loads(text)
+    assert abs(datetime.now(timezone.utc) - datetime.fromisoformat(whole.pop("stored"))) < timedelta(hours=1)
+    assert whole == {"format": 1, "job": "260101", "parms": parms}
     assert "Köln" in text
 
 
