@@ -48,11 +48,11 @@ def run(bench: Bench) -> None:
     found = bench.measure({"threaded": (pipeline, {"count": count, "threaded": True})}, repeats=3)
     bench.row("records, threaded", column(found["threaded"], "records/s"), "1/s")
     for packed in (True, False):
-        given = {"count": count, "packed": packed}
-        found = bench.measure({"reader": (reader, given), "loop": (reading_loop, given)}, repeats=3)
+        options: dict[str, Any] = {"count": count, "packed": packed}
+        found = bench.measure({"reader": (reader, options), "loop": (reading_loop, options)}, repeats=3)
         what = "gzip JSON lines" if packed else "JSON lines"
-        beside = ("loop with json and gzip" if packed else "loop with json", column(found["loop"], "records/s"))
-        bench.row(f"FSReader alone, {what}", column(found["reader"], "records/s"), "1/s", beside=beside)
+        hand = ("loop with json and gzip" if packed else "loop with json", column(found["loop"], "records/s"))
+        bench.row(f"FSReader alone, {what}", column(found["reader"], "records/s"), "1/s", beside=hand)
     bench.note("read, filtered (half passes), one key added, packed, synced; the pipeline commits every 10,000 records")
 
 
