@@ -37,7 +37,7 @@ def twice(make: Callable[[], OutboxWriter], number: int) -> None:
         if parcel.number == 2:
             raise Killed
 
-    writer.deliver = then_die  # type: ignore[method-assign,assignment] # the moment of the kill
+    writer.deliver = then_die  # type: ignore[method-assign] # the moment of the kill
     first = Pipeline(IterableReader(records(number), batch_size=70), writer=writer)
     with pytest.raises(Killed):
         first.run()

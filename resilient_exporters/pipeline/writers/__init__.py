@@ -16,6 +16,7 @@ from resilient_exporters.pipeline.writers.gdrive_writer import GDriveWriter
 from resilient_exporters.pipeline.writers.gstorage_writer import GStorageWriter
 from resilient_exporters.pipeline.writers.http import HTTPWriter
 from resilient_exporters.pipeline.writers.hubstorage import HubstorageReduceWriter, HubstorageWriter
+from resilient_exporters.pipeline.writers.mail import MailWriter
 from resilient_exporters.pipeline.writers.object_store import ObjectStoreWriter
 from resilient_exporters.pipeline.writers.reduce import ReduceWriter
 from resilient_exporters.pipeline.writers.s3_writer import S3Writer
@@ -43,6 +44,7 @@ __all__ = [
     "HTTPWriter",
     "HubstorageReduceWriter",
     "HubstorageWriter",
+    "MailWriter",
     "ObjectStoreWriter",
     "OdoWriter",
     "ReduceWriter",
