@@ -7,8 +7,8 @@ from typing import Any, Final
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from resilient_exporters.errors import MissingModuleError, RejectedError, RetryableError
+from resilient_exporters.exporters.lines import json_line
 from resilient_exporters.pipeline.errors import ConfigurationError, PipelineError
-from resilient_exporters.pipeline.formatters.json import JsonExportFormatter
 from resilient_exporters.pipeline.http_client import HTTPClient, check_url, shown
 from resilient_exporters.pipeline.option import Option
 from resilient_exporters.pipeline.record import BaseRecord
@@ -18,7 +18,6 @@ from resilient_exporters.pipeline.writers.outbox import OutboxWriter, Parcel
 __all__ = ["CloudSearchWriter"]
 
 _LATER: Final = (429, 503)
-_FORMAT: Final = JsonExportFormatter()
 
 
 class CloudSearchWriter(OutboxWriter):
@@ -72,7 +71,7 @@ class CloudSearchWriter(OutboxWriter):
         known = fields.get(self._id_field)
         if self._id_field == "_id":
             fields.pop("_id", None)
-        return json.dumps(None if known is None else str(known)).encode() + b"\n" + _FORMAT.format(fields)
+        return json.dumps(None if known is None else str(known)).encode() + b"\n" + json_line(fields).rstrip(b"\n")
 
     def deliver(self, parcel: Parcel, entries: list[bytes]) -> None:
         """Send a request, and again those that the engine has no time for."""
