@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 from resilient_exporters.errors import ResilientExporterException
 from resilient_exporters.exporter import Exporter
 from resilient_exporters.jobs.errors import ExportError
 
-__all__ = ["Sending"]
+__all__ = ["Notes", "Sending"]
+
+
+class Notes(Protocol):
+    """Keeps how far the rows of a job came, over runs that are killed."""
+
+    def begin_sending(self, exporter: Exporter) -> int:
+        """Rows follow. How many of them the queue has already."""
+
+    def end_sending(self, exporter: Exporter, queued: int) -> None:
+        """No more rows follow; so many are queued."""
+
 
 _LOSSES = ("overflow", "full", "corrupt", "unsaved")
 
@@ -20,10 +31,12 @@ class Sending:
 
     Args:
         exporter: whose queue it is.
+        notes: where it is noted how far they came, for runs after this one; None: nowhere.
     """
 
-    def __init__(self, exporter: Exporter) -> None:
+    def __init__(self, exporter: Exporter, notes: Notes | None = None) -> None:
         self._exporter = exporter
+        self._notes = notes
         self._accepted = 0
 
     def send(self, rows: Iterable[Any], save_timeout: float, options: dict[str, Any]) -> int:
@@ -32,6 +45,15 @@ class Sending:
         Raises:
             ExportError: it did not work.
         """
+        if self._notes is None:
+            return self._send(rows, save_timeout, options)
+        self._accepted = self._notes.begin_sending(self._exporter)
+        try:
+            return self._send(rows, save_timeout, options)
+        finally:
+            self._notes.end_sending(self._exporter, self._accepted)
+
+    def _send(self, rows: Iterable[Any], save_timeout: float, options: dict[str, Any]) -> int:
         exporter = self._exporter
         try:
             exporter.mark()  # opens the queue, so that what it lost before is known

@@ -36,6 +36,8 @@ class ClaimState(msgspec.Struct):
         error: what that run said.
         ran: when the last run began, for people.
         finished: boot and monotonic seconds of the success.
+        sending: exporter to where its queue stood when rows were begun to be queued (None: that is over), and how many
+            were queued before.
     """
 
     done: bool = False
@@ -46,6 +48,7 @@ class ClaimState(msgspec.Struct):
     error: str = ""
     ran: str = ""
     finished: tuple[str, float] | None = None
+    sending: dict[str, tuple[str | None, int]] = {}
 
 
 class Claim:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from contextlib import suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from resilient_exporters.delivery.clock import Clock, QueueClock
 from resilient_exporters.delivery.directory import make_directory, sync_directory
+from resilient_exporters.exporter import Exporter
 from resilient_exporters.jobs.backlog import DEAD, Backlog
-from resilient_exporters.jobs.claim import Claim
+from resilient_exporters.jobs.claim import Claim, read_state
 from resilient_exporters.jobs.entry_file import read_whole
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["Holding", "put_new"]
+
+log = logging.getLogger("resilient_exporters.jobs")
 
 
 class Holding:
@@ -109,6 +113,31 @@ class Holding:
             elif now is not None:
                 self._claim.remove()
 
+    def begin_sending(self, exporter: Exporter) -> int:
+        """Note where a queue stands, and return how many rows of this entry it took in runs before.
+
+        What other entries left unfinished there is reckoned first: what is queued from now on would count as theirs.
+
+        Raises:
+            OSError: it cannot be noted.
+        """
+        for path in sorted(self._claim.path.parent.glob("*.claim")):
+            if path == self._claim.path or read_state(path).sending.get(exporter.name, (None, 0))[0] is None:
+                continue
+            claim = Claim.take(path)
+            if claim is not None:  # else another process runs it, which has another queue
+                _reckon(claim, exporter)
+                claim.release()
+        queued = _reckon(self._claim, exporter)
+        self.state.sending[exporter.name] = exporter.mark(), queued
+        self._claim.keep()
+        return queued
+
+    def end_sending(self, exporter: Exporter, queued: int) -> None:
+        """Note how many rows of this entry the queue has."""
+        self.state.sending[exporter.name] = None, queued
+        self._claim.keep()
+
     def failed(self, code: int, error: str) -> None:
         """Note how the run ended."""
         self.state.code, self.state.error = code, error
@@ -147,6 +176,19 @@ class Holding:
             return hashlib.blake2b(read_whole(self._path), digest_size=16).hexdigest()
         except FileNotFoundError:
             return None
+
+
+def _reckon(claim: Claim, exporter: Exporter) -> int:
+    """How many rows of an entry a queue has, also of a run that was killed while it queued."""
+    mark, queued = claim.state.sending.get(exporter.name, (None, 0))
+    if mark is not None:
+        more = exporter.accepted_since(mark)
+        if more is None:
+            log.warning("the queue of %s was begun anew: rows that it took before may come again", exporter.name)
+        queued += more or 0
+        claim.state.sending[exporter.name] = None, queued
+        claim.keep()
+    return queued
 
 
 def put_new(backlog: Backlog, job_id: str, parms: Any, clock: Clock, since: float) -> bool:

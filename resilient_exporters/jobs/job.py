@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 from resilient_exporters.errors import InvalidConfigError
 from resilient_exporters.exporter import Exporter
 from resilient_exporters.jobs import codes
-from resilient_exporters.jobs.bridge import Sending
+from resilient_exporters.jobs.bridge import Notes, Sending
 from resilient_exporters.jobs.errors import ExportError
 from resilient_exporters.jobs.loggable import Loggable
 from resilient_exporters.policy import RetryPolicy
@@ -62,6 +62,7 @@ class EventsExportJob(Loggable, ABC):
         self.parms = self._parms = parms
         self._last_error: ExportError | None = None
         self._sending: dict[int, Sending] = {}
+        self._notes: Notes | None = None
         self._on_success: Callable[[], None] = _nothing
         self.log_info("job %s (%s) created with %s", jobid, jobname, self._format_parms())
 
@@ -188,7 +189,15 @@ class EventsExportJob(Loggable, ABC):
 
     # -- the bridge to exporters ---------------------------------------------------------------------------------
 
-    def send_with(self, exporter: Exporter, rows: Iterable[Any], *, save_timeout: float = 60.0, **options: Any) -> int:
+    def send_with(
+        self,
+        exporter: Exporter,
+        rows: Iterable[Any],
+        *,
+        save_timeout: float = 60.0,
+        resume: bool = False,
+        **options: Any,
+    ) -> int:
         """Hand rows to an exporter. The job has succeeded once they are durable in the exporter's queue.
 
         They are delivered in the exporter's own time, also after this program has ended, by the next one that opens
@@ -198,6 +207,8 @@ class EventsExportJob(Loggable, ABC):
             exporter: an exporter or a pool. ``on_full="block"`` makes a full queue wait instead of dropping.
             rows: records.
             save_timeout: seconds that the queue's disk may take.
+            resume: nobody but the jobs of this backlog sends to this exporter, and each job once. Then a slot after one
+                that was killed goes on after the rows that were accepted, and none comes twice.
             **options: of ``exporter.send``, for each row.
 
         Returns:
@@ -206,7 +217,8 @@ class EventsExportJob(Loggable, ABC):
         Raises:
             ExportError: rows were refused or dropped, or could not be saved.
         """
-        sending = self._sending.setdefault(id(exporter), Sending(exporter))
+        notes = self._notes if resume else None
+        sending = self._sending.setdefault(id(exporter), Sending(exporter, notes))
         return sending.send(rows, save_timeout, options)
 
 

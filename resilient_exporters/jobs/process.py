@@ -146,7 +146,7 @@ class ExportProcess:
         kept = self._put(report.job, parms, since)
         self._run_all(max_try, retry_delay)
         if not kept:
-            self._note(report.job, *self._run_job(report.job, parms, _nothing, max_try, retry_delay))
+            self._note(report.job, *self._run_job(report.job, parms, None, max_try, retry_delay))
         codes = list(report.failed.values())
         report.code = ERR_NONE if not codes else codes[0] if len(codes) == 1 else ERR_MULTIPLE
         report.seconds = time.monotonic() - begun
@@ -212,7 +212,7 @@ class ExportProcess:
                 self.report.finished.append(job_id)
                 return
             parms = holding.begin()
-            code, error = self._run_job(job_id, parms, holding.succeeded, max_try, retry_delay)
+            code, error = self._run_job(job_id, parms, holding, max_try, retry_delay)
             self._note(job_id, code, error)
             try:
                 if code == ERR_NONE:
@@ -232,12 +232,13 @@ class ExportProcess:
             self._log.error(text, self.jobname, job_id, holding.state.attempts, holding.age)
 
     def _run_job(
-        self, job_id: str, parms: Any, succeeded: Callable[[], None], max_try: int, retry_delay: float | timedelta
+        self, job_id: str, parms: Any, holding: Holding | None, max_try: int, retry_delay: float | timedelta
     ) -> tuple[int, str]:
-        noted = _Once(succeeded, self._log)
+        noted = _Once(holding.succeeded if holding is not None else _nothing, self._log)
         try:
             more = {} if self._logger is None else {"logger": self._logger}
             job = self._job_class(self.jobname, job_id, parms, **more)
+            job._notes = holding
             if getattr(type(job), "run", None) is EventsExportJob.run:
                 job._on_success = noted  # before cleanup; a ``run`` of the class's own may yet think otherwise
             code: Any = job.run(max_try, retry_delay)

@@ -9,7 +9,7 @@ import pytest
 from resilient_exporters import Exporter, ExporterPool, FileExporter, Retry
 from resilient_exporters.jobs import Backlog, EventsExportJob, ExportProcess
 from resilient_exporters.testing import FlakyTarget, RecordingExporter
-from tests.programs import start
+from tests.programs import run, start
 
 
 class Rows(EventsExportJob):
@@ -164,3 +164,83 @@ def test_a_whole_slot_over_the_bridge(tmp_path: Path) -> None:
 
     assert ExportProcess(Nightly, Backlog("nightly", tmp_path)).run(1, 0) == 0
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 5
+
+
+KILLED = """
+    import os, signal, sys
+    from resilient_exporters import Retry
+    from resilient_exporters.jobs import Backlog, EventsExportJob, ExportProcess
+    from resilient_exporters.testing import FlakyTarget
+
+    place, resume = sys.argv[1], sys.argv[2] == "resume"
+
+    class Nightly(EventsExportJob):
+        def export_events(self):
+            return 500
+
+        def rows(self):
+            for n in range(500):
+                if n == 300 and self.parms["name"] == sys.argv[3]:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                yield {"name": self.parms["name"], "n": n}
+
+        def send_data(self):
+            with FlakyTarget([Retry(60)], name="t", directory=place + "/q") as target:
+                self.send_with(target, self.rows(), resume=resume)
+                target.close(0)
+
+    backlog = Backlog("nightly", place)
+    for name in sys.argv[4].split(","):
+        backlog[name] = {"name": name}
+    print(ExportProcess(Nightly, backlog, {"name": "today"}).run(1, 0))
+"""
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_rows_of_a_slot_that_was_killed_among_them(tmp_path: Path, resume: bool) -> None:
+    # Given a slot that is killed at row 300 of job "b"; then an older job joins
+    how = "resume" if resume else "again"
+    child = start(KILLED, tmp_path, how, "b", "b")
+    child.communicate()
+    assert child.returncode < 0
+
+    # When the next slot runs "a", which queues rows before "b" does
+    assert run(KILLED, tmp_path, how, "nobody", "a") == "0\n"
+
+    # Then
+    with RecordingExporter(name="t", directory=tmp_path / "q") as target:
+        target.flush(60)
+        got = [(row["name"], row["n"]) for row in target.records]
+    wanted = {(name, n) for name in ("a", "b") for n in range(500)}
+    assert wanted <= set(got)
+    today = sum(name == "today" for name, _ in got)
+    assert len(got) - today == (1000 if resume else 1300)
+    assert today == 1000  # of two slots, which ran their own first: digits sort before letters
+
+
+def test_a_failure_among_the_rows_is_remembered_by_the_next_slot(tmp_path: Path) -> None:
+    class Breaks(EventsExportJob):
+        broken = True
+
+        def export_events(self) -> int:
+            return 10
+
+        def rows(self) -> Iterable[Any]:
+            for n in range(10):
+                if n == 6 and Breaks.broken:
+                    raise OSError("the database went away")
+                yield {"n": n, "job": self.job_id}
+
+        def send_data(self) -> None:
+            self.send_with(target, self.rows(), resume=True)
+
+    with RecordingExporter(name="t") as target:
+        backlog = Backlog("nightly", tmp_path)
+        first = ExportProcess(Breaks, backlog)
+        assert first.run(2, 0) == 300
+        Breaks.broken = False
+        second = ExportProcess(Breaks, backlog)
+        assert second.run(1, 0) == 0
+        target.wait_for(20)
+        for process in (first, second):
+            assert [row["n"] for row in target.records if row["job"] == process.report.job] == list(range(10))
