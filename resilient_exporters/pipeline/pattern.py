@@ -20,6 +20,7 @@ __all__ = ["Pattern", "kept"]
 
 _LONGEST: Final = 2_000
 _STEPS: Final = 2_000_000
+_WRITTEN_OUT: Final = 20_000  # regex would need the memory for it
 _SECONDS: Final = 0.1  # it notices late
 _UNITS_PER_SECOND: Final = 5_000_000
 _TEXT: Final = 1_000_000
@@ -83,8 +84,8 @@ class Pattern:
         compiled = self._limited
         if compiled is None:
             raise LimitExceeded(
-                None, f"{self.pattern!r:.80} may match a text of {len(text)} characters in too many ways; for such "
-                "patterns: pip install 'resilient-exporters[expressions]'"
+                None, f"{self.pattern!r:.80} may match a text of {len(text)} characters in too many ways; for most "
+                "such patterns: pip install 'resilient-exporters[expressions]'"
             )  # fmt: skip
         begin = time.perf_counter()
         try:
@@ -98,6 +99,8 @@ class Pattern:
 
     @functools.cached_property
     def _limited(self) -> Any:
+        if self._cost.written_out > _WRITTEN_OUT:
+            return None
         try:
             import regex
         except ModuleNotFoundError:

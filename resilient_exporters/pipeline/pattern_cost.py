@@ -22,7 +22,6 @@ _WORD, _SPACE, _DIGIT, _OTHER = (1 << _LATIN + number for number in range(4))
 _ABOVE: Final = _WORD | _SPACE | _DIGIT | _OTHER
 _ALL: Final = (1 << _LATIN) - 1 | _ABOVE
 _MANY: Final = 1e12
-_DEEP: Final = 40
 _REPEATS: Final = ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT")
 
 
@@ -59,6 +58,25 @@ class Cost:
         self._tree = list(tree)
         self._size = len(pattern) + 1
         self._known: dict[tuple[int, bool], float] = {}
+
+    @property
+    def written_out(self) -> int:
+        """How long the pattern is with its counted repetitions written out, as the package ``regex`` compiles it."""
+        return self._written_out(self._tree)
+
+    def _written_out(self, tree: list[Any]) -> int:
+        total = 0
+        for code, argument in tree:
+            total += 1
+            if str(code) in _REPEATS:
+                low, high, body = argument
+                total += self._written_out(list(body)) * (int(low) + 1 if high >= parser.MAXREPEAT else int(high) + 1)
+            elif isinstance(argument, (tuple, list)):
+                parts = argument[1] if str(code) == "BRANCH" else argument
+                total += sum(self._written_out(list(part)) for part in parts if isinstance(part, parser.SubPattern))
+            elif isinstance(argument, parser.SubPattern):
+                total += self._written_out(list(argument))
+        return total
 
     def steps(self, length: int, anywhere: bool) -> float:
         """At most so many steps.
@@ -152,7 +170,8 @@ class Cost:
         own, nullable = self._first(body)
         inner = 1.0 if self._single(body) else self._ways(body, length, own | follow)
         if inner > 1 or nullable:
-            return math.inf if high > _DEEP else max(inner, 2.0) ** high
+            inner = max(inner, 2.0)
+            return math.inf if high * math.log(inner) > math.log(_MANY) else inner**high
         return high - low + 1 if own & follow else 1
 
     @staticmethod

@@ -60,38 +60,29 @@ class Expression:
         self.changes = compiler.changes
 
     def __call__(self, *values: Any) -> Any:
-        """Compute it.
+        """Compute it; what it may have made of the values is checked, too.
 
         Raises:
             LimitExceeded: it would take too much time or memory.
             ExpressionError: it cannot be computed for these values.
         """
         try:
-            return self._step([[WORK], *values, *self._empty])
-        except Exception as error:
-            raise _told(error, self.source) from error
-
-    def changed(self, item: Any) -> None:
-        """Compute it for what it does to a record, and check what became of that.
-
-        Raises:
-            LimitExceeded: it would take too much time or memory.
-            ExpressionError: it cannot be computed for this record.
-        """
-        try:
-            frame = [[WORK], item, *self._empty]
-            self._step(frame)
+            frame = [[WORK], *values, *self._empty]
+            found = self._step(frame)
             if self.changes:
-                weigh(frame, item, data=True)
+                for value in values:
+                    weigh(frame, value, data=True)
         except Exception as error:
             raise _told(error, self.source) from error
+        return found
 
     def data(self, *values: Any) -> Any:
         """Compute it for a value that is to be part of a record; raises as a call does."""
         try:
             frame = [[WORK], *values, *self._empty]
             found = self._step(frame)
-            weigh(frame, found, data=True)
+            for value in (found, *values) if self.changes else (found,):
+                weigh(frame, value, data=True)
         except Exception as error:
             raise _told(error, self.source) from error
         return found
@@ -165,4 +156,4 @@ def _told(error: Exception, source: str) -> ExpressionError:
     shown = source if len(source) <= 80 else f"{source[:80]}…"
     if isinstance(error, LimitExceeded):
         return LimitExceeded(None, f"{shown!r}: {error}")
-    return ExpressionError(None, f"{shown!r}: {type(error).__name__}: {error}")
+    return ExpressionError(None, f"{shown!r}: {type(error).__name__}: {str(error)[:300]}")

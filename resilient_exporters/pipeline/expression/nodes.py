@@ -125,7 +125,7 @@ class Nodes:
         except Exception as error:
             text = ast.unparse(node)
             raise InvalidExpression(
-                None, f"{text[:80]!r} cannot be computed: {type(error).__name__}: {error}"
+                None, f"{text[:80]!r} cannot be computed: {type(error).__name__}: {str(error)[:300]}"
             ) from error
         if not is_fixed(value):
             return step

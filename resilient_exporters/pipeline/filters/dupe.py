@@ -19,7 +19,7 @@ _EMPTY: Final = bytes(_BYTES)
 class DupeFilter(BaseRecordFilter):
     """Lets the first record with each key pass; what it saw is kept with the job, so a resume goes on with it.
 
-    A key is remembered by 16 bytes of its BLAKE2 digest: about 30 bytes of memory for each, and two different keys are
+    A key is remembered by 16 bytes of its BLAKE2 digest: 24 to 48 bytes of memory for each, and two different keys are
     never taken for one in practice (with a thousand million keys: one chance in 10^20). Records without the key pass;
     the figure ``without_key`` counts them.
 

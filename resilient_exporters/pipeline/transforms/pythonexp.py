@@ -30,7 +30,7 @@ class PythonexpTransform(BaseRecordTransform):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._changes = [Expression(source).changed for source in self.read_option("python_expressions")]
+        self._changes = [Expression(source) for source in self.read_option("python_expressions")]
 
     def transform(self, item: BaseRecord) -> Iterable[dict[str, Any]]:
         """The record, changed."""

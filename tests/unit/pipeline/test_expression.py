@@ -244,7 +244,7 @@ def test_changes_the_record_as_python_does(source):
     eval(source, {**NAMES, "item": expected})
     expression = compile_expression(source)
 
-    expression.changed(item)
+    expression(item)
 
     assert item == expected
     assert expression.changes
