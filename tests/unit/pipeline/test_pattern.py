@@ -14,7 +14,8 @@ from resilient_exporters.pipeline.pattern import Pattern
 from resilient_exporters.pipeline.pattern_cost import Cost
 
 CHEAP = [
-    r"^\w+\s*=\s*(.*)$", r"(?:\d{1,3}\.){3}\d{1,3}", r"^[a-z]+@[a-z]+\.com$", r"(?:ab|cd)+e", r"^(?:,\w+)*$", r"\b\w+\b",
+    r"^\w+\s*=\s*(.*)$", r"(?:\d{1,3}\.){3}\d{1,3}", r"^[a-z]+@[a-z]+\.com$", r"(?:ab|cd)+e",
+    r"^(?:,\w+)*$", r"\b\w+\b",
     r"([^,]*,){11}P", r"(?i)stra(?:ss|ß)e", r"\d{4}-\d\d-\d\d(?:T.*)?", r"[^\s]+\s[^\s]+", r"x*y*z*$", r"(?=.*a)b", "",
 ]  # fmt: skip
 DEAR = [
