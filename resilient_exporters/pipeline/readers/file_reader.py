@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -100,7 +101,7 @@ class FSReader(BaseStreamReader):
         for directory, directories, files in os.walk(top, onerror=_raise):
             directories[:] = [name for name in directories if dots or not name.startswith(".")]
             paths = (str(Path(directory, name)) for name in files if dots or not name.startswith("."))
-            found.extend(path for path in paths if pattern.search(path))
+            found.extend(path for path in paths if pattern.search(path) and _is_file(path))
         if not found:
             self.logger.warning("no file in %s%s", top, f" with {pattern.pattern!r}" if pattern.pattern else "")
         return sorted(found)
@@ -112,6 +113,14 @@ class FSReader(BaseStreamReader):
     def stream_size(self, stream: str) -> int:
         """Of the file, in bytes."""
         return Path(stream).stat().st_size
+
+
+def _is_file(path: str) -> bool:
+    """Whether it can be read to an end. What cannot be looked at is left to be found out, and said, by opening it."""
+    try:
+        return stat.S_ISREG(Path(path).stat().st_mode)
+    except OSError:
+        return True
 
 
 def _raise(error: OSError) -> None:

@@ -223,8 +223,8 @@ class TailReader(BaseReader):
 
     def get_last_position(self) -> Any:
         """``inode`` and ``offset``, with what tells the file from another one."""
-        if self._file is None and self._kept is None and self._from_end and self._path.exists():
-            self._begin()  # a resume must not begin at another end
+        if self._file is None and self._kept is None and self._path.exists():
+            self._begin()  # a resume begins in this file, and at this end of it, whatever comes first
         if self._file is None or self._given is None:
             return None if self._kept is None else msgspec.structs.asdict(self._kept)
         place = Place(self._inode, self._offset, self._given.sum, self._mtime, self._before)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from resilient_exporters.codec import decode, encode
 from resilient_exporters.pipeline import check_for_errors
 from resilient_exporters.pipeline.errors import BadRecordError, ConfigCheckError, UnreadableStreamError
 from resilient_exporters.pipeline.readers import FSReader
@@ -40,6 +42,23 @@ def test_what_a_mapping_asks_for(tree: Path) -> None:
     ]  # fmt: skip
     assert names({"dir_pointer": str(tree.parent / "pointer")}) == ["b/1.jl", "b/2.jl"]
     assert names({"dir": str(tree), "pattern": "no such"}) == []
+
+
+def test_pipes_and_sockets_are_no_files_and_broken_links_are_said(tree: Path) -> None:
+    os.mkfifo(tree / "b/pipe")
+    assert names({"dir": str(tree / "b")}) == ["b/1.jl", "b/2.jl"]
+    (tree / "b/link").symlink_to("nowhere")
+    with pytest.raises(BadRecordError, match="b/link"):
+        names({"dir": str(tree / "b")})
+
+
+def test_a_name_that_is_no_text(tree: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tree / "b") + b"/\xff.jl")).write_bytes(b'{"name": 1}\n' * 3)
+    reader = FSReader(input=str(tree / "b"), batch_size=4)
+    assert len(list(reader.get_next_batch())) == 4
+    again = FSReader(input=str(tree / "b"))
+    again.set_last_position(decode(encode(reader.get_last_position())))
+    assert list(again.get_next_batch()) == [{"name": 1}]
 
 
 def test_files_by_name_keep_their_order_and_come_once(tree: Path) -> None:

@@ -67,6 +67,13 @@ def test_the_keys_that_are_asked_for(store: tuple[str, Any], options: dict[str, 
     assert keys(reader(store, **options)) == expected
 
 
+def test_keys_of_all_kinds(store: tuple[str, Any]) -> None:
+    odd = ["odd/ /b.jl", "odd//b.jl", "odd/?y=1.jl", "odd/[z]*.jl", "odd/a%2F+b.jl", "odd/h#1.jl", "odd/ü.jl"]
+    for key in odd:
+        store[1].put_object(Bucket="field", Key=key, Body=json.dumps({"key": key}).encode())
+    assert sorted(keys(reader(store, prefix="odd/"))) == sorted(odd)
+
+
 def test_days_count_from_the_day_on_which_the_job_began(store: tuple[str, Any]) -> None:
     # Given a job that began on the 20th and is resumed some other day
     source = reader(store, prefix="%Y/%m/%d/", prefix_format_using_date="yesterday")
