@@ -9,8 +9,8 @@ from typing import Any
 
 from resilient_exporters.codec import encode
 from resilient_exporters.errors import EncodingError
-from resilient_exporters.pipeline.errors import BadRecordError, ConfigurationError
-from resilient_exporters.pipeline.expression import compile_function
+from resilient_exporters.pipeline.errors import BadRecordError, ConfigurationError, LimitExceeded
+from resilient_exporters.pipeline.expression import Function, check_data, compile_function
 from resilient_exporters.pipeline.option import Option
 from resilient_exporters.pipeline.record import BaseRecord
 from resilient_exporters.pipeline.writers.base import BaseWriter
@@ -78,8 +78,10 @@ class ReduceWriter(BaseWriter):
     def get_state(self) -> Any:
         """What came of the records so far."""
         try:
+            if isinstance(self._function, Function):
+                check_data(self._accumulator)  # one that holds a list twice that holds a list twice … is endless
             encode({"accumulator": self._accumulator})
-        except EncodingError as error:
+        except (EncodingError, LimitExceeded, TypeError) as error:
             raise ConfigurationError(
                 None, f"the accumulator of reduce_function cannot be kept with the job: {error}"
             ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +106,13 @@ def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
 def test_an_accumulator_that_cannot_be_kept_is_said() -> None:
     with pytest.raises(ConfigurationError, match="accumulator of reduce_function cannot be kept"):
         Pipeline(RECORDS, writer=ReduceWriter(function=lambda item, accumulator: object())).run()
+
+
+def test_an_accumulator_that_grows_without_end_ends_the_run() -> None:
+    # Given code that makes each accumulator of two of the one before: by reference, so that it costs nothing yet
+    code = "def reduce_function(item, accumulator=None):\n    return [accumulator, accumulator]"
+    pipeline = Pipeline(IterableReader({"n": number} for number in range(80)), writer=ReduceWriter(code=code))
+    begin = time.thread_time()
+    with pytest.raises(ConfigurationError, match="cannot be kept with the job: it takes too much time"):
+        pipeline.run()
+    assert time.thread_time() - begin < 10
