@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -91,7 +92,12 @@ def run(
         )
     elif name or root or parms or max_attempts or max_age:
         raise click.UsageError(f"{target} is an ExportProcess, which has its own backlog, parameters and limits")
-    code = process.run(max_try, retry_delay)
+    # `systemctl stop` and a shutdown: the job tidies up, and waits for the next slot.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        code = process.run(max_try, retry_delay)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     if as_json:
         print_json(process.report)
     else:

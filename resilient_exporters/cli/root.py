@@ -53,6 +53,7 @@ rexport demo              watch a sensor program survive a dead link and kill -9
 rexport send --to URL     lines from stdin to files and databases
 rexport queue ls          what waits on this machine, and for whom
 rexport run CONFIG        a pipeline: from any source, through stages, to any target; resumable
+rexport jobs run M:CLASS  a slot of a scheduled job, and what waits in its backlog
 rexport tasks run MODULE  the tasks of an ETL job, in their order; with --dry-run only what they would do
 
 Exit codes: 0 all well, 1 something waits, was refused or is damaged, 2 wrong use.

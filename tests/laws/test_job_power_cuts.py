@@ -23,7 +23,7 @@ from tests.laws.crash.states import State, lay_out, states
 from tests.programs import environment, run
 
 STATES = 400
-SOAK = 10_000
+SOAK = 1000
 PROGRAM = Path(slot.__file__)
 
 
@@ -112,11 +112,11 @@ def test_a_backlog_that_syncs_nothing_is_found_out(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.soak
-def test_ten_thousand_power_cuts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_power_cuts_of_twenty_slots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     total: Counter[str] = Counter()
-    for seed in range(5):
+    for seed in range(20):
         place = tmp_path / str(seed)
         place.mkdir()
-        total += cut(place, seed, SOAK // 5, monkeypatch)
+        total += cut(place, seed, SOAK, monkeypatch)
     print(total)
     assert list(total) == ["states"]

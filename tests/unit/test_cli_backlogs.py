@@ -12,6 +12,7 @@ import pytest
 from resilient_exporters.cli.root import rexport
 from resilient_exporters.jobs import Backlog
 from resilient_exporters.jobs.claim import Claim
+from tests.programs import PATIENCE, start
 
 NIGHTLY = """
     from pathlib import Path
@@ -157,3 +158,40 @@ def test_old_entries_are_listed_and_imported_when_asked_to(tmp_path: Path) -> No
     assert done.stdout == "imported 1 entries\n"
     assert "os.system" in done.stderr
     assert Backlog("b", root)["1"] == {"n": 1}
+
+
+WAITS = """
+    import pathlib, threading
+    from resilient_exporters.jobs import EventsExportJob
+
+    class Waits(EventsExportJob):
+        def export_events(self):
+            return 1
+
+        def send_data(self):
+            print("sending", flush=True)
+            threading.Event().wait(60)
+
+        def cleanup(self, error=None):
+            pathlib.Path(__file__).with_name("tidy").write_text(str(error))
+"""
+
+
+def test_a_slot_that_is_stopped_tidies_up_and_its_job_waits(tmp_path: Path) -> None:
+    # Given a slot in the middle of its sending
+    (tmp_path / "waits.py").write_text(textwrap.dedent(WAITS))
+    child = start(
+        "from resilient_exporters.cli.main import main; import sys; main(sys.argv[1:])",
+        "jobs", "run", f"{tmp_path / 'waits.py'}:Waits", "--backlog", "b",
+    )  # fmt: skip
+    assert child.stdout is not None
+    assert child.stdout.readline() == "sending\n"
+
+    # When
+    child.terminate()
+    child.communicate(timeout=PATIENCE)
+
+    # Then
+    assert child.returncode == 143
+    assert (tmp_path / "tidy").read_text() == "interrupted by SystemExit"
+    assert len(Backlog("b")) == 1
