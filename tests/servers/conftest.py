@@ -252,6 +252,19 @@ def mosquitto(servers: Servers) -> Instance:
     return or_skip("mosquitto", lambda: servers.shared("mosquitto"))
 
 
+# stores
+
+
+@pytest.fixture
+def azurite(servers: Servers) -> Instance:
+    return or_skip("azurite", lambda: servers.shared("azurite"))
+
+
+@pytest.fixture
+def gcs(servers: Servers) -> Instance:
+    return or_skip("gcs", lambda: servers.shared("gcs"))
+
+
 # SQL
 
 

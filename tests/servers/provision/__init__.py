@@ -13,6 +13,7 @@ from tests.servers.provision.mosquitto import Mosquitto
 from tests.servers.provision.nginx import Nginx
 from tests.servers.provision.server import HOST, Instance, Server, ServerError
 from tests.servers.provision.sql import MariaDB, PostgreSQL
+from tests.servers.provision.stores import Azurite, GoogleStorage
 from tests.servers.provision.toxiproxy import Link, Toxiproxy
 
 __all__ = ["HOST", "SERVERS", "Cache", "Instance", "Link", "Server", "ServerError", "UnavailableError"]
@@ -31,5 +32,7 @@ SERVERS: dict[str, Server] = {
         FailCommand(),
         Kafka(),
         Mosquitto(),
+        Azurite(),
+        GoogleStorage(),
     )
 }
