@@ -50,6 +50,10 @@ class ExporterOptions(Module):
         "formatter": Option(type=dict, default=None, help="Section of the formatter; default: JsonExportFormatter."),
         "notifications": Option(type=ListOf(dict), default=[], help="Sections of those who are told of start and end."),
         "prevent_bypass": Option(type=bool, default=False, help="Never copy from source to target past the pipeline."),
+        "stream_bypass": Option(
+            type=bool, default=False,
+            help="Copy whole streams as they are, between any two stores, where nothing asks for their records.",
+        ),
         "disable_retries": Option(type=bool, default=False, help="Readers and writers try once only."),
         "threaded": Option(type=bool, default=False, help="Reader, stages and writer in a thread each."),
         "thread_queue_size": Option(

@@ -56,6 +56,7 @@ class Pipeline:
         thread_queue_size: batches that may wait between two of these threads.
         forced_reads: read each batch whole before its records go on.
         prevent_bypass: never copy from source to target past the pipeline.
+        stream_bypass: copy whole streams where nothing asks for records, between any two stores.
         disable_retries: readers and writers try once only.
         progress: show a moving line on stderr; None: if that is a terminal and no writer prints there.
         log_level, logger_name: of the log.
@@ -90,6 +91,7 @@ class Pipeline:
         thread_queue_size: int = 100,
         forced_reads: bool = False,
         prevent_bypass: bool = False,
+        stream_bypass: bool = False,
         disable_retries: bool = False,
         progress: bool | None = None,
         log_level: str | None = None,
@@ -117,6 +119,7 @@ class Pipeline:
         self.thread_queue_size = parse_count(thread_queue_size, "thread_queue_size")
         self.forced_reads = forced_reads
         self.prevent_bypass = prevent_bypass
+        self.stream_bypass = stream_bypass
         self.disable_retries = disable_retries
         self.progress = False if progress is None and self.writer.prints else progress
         self.log_level = log_level
@@ -180,7 +183,7 @@ class Pipeline:
                 name: options.read_option(name)
                 for name in (
                     "on_bad_record", "work_dir", "threaded", "thread_queue_size", "forced_reads", "prevent_bypass",
-                    "disable_retries", "log_level", "logger_name",
+                    "stream_bypass", "disable_retries", "log_level", "logger_name",
                 )
             },
         )  # fmt: skip

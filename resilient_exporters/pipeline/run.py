@@ -60,8 +60,9 @@ class Run:
             try:
                 self._begin()
                 self._notify("notify_start_dump", (CLIENTS, TEAM))
-                bypassed = bypass.take(pipeline)
-                complete = bypassed or self._write_all()
+                way = bypass.chosen(pipeline, self._persistence, self._stop.is_set)
+                bypassed = way is not None
+                complete = self._write_all() if way is None else self._take(way)
                 if complete:
                     self._finish(bypassed)
             except retries.Stopped:
@@ -210,6 +211,14 @@ class Run:
         finally:
             restore()
             retries.stop_waiting(False)
+
+    @staticmethod
+    def _take(way: Any) -> bool:
+        """Take a way past the pipeline. False: asked to stop."""
+        try:
+            return way.execute() is not False
+        finally:
+            way.close()
 
     # -- batches and commits -------------------------------------------------------------------------------------
 

@@ -75,7 +75,8 @@ class S3Reader(BaseStreamReader):
         self._opened_store: Any = None
 
     @property
-    def _store(self) -> Any:
+    def store(self) -> Any:
+        """Fsspec's file system; made when it is first asked for."""
         if self._opened_store is None:
             region = self.read_option("aws_region")
             self._opened_store = self._library.S3FileSystem(
@@ -102,12 +103,12 @@ class S3Reader(BaseStreamReader):
 
     def open_stream(self, stream: str) -> Source:
         """An object."""
-        opened: Source = self._store.open(f"{self._bucket}/{stream}", "rb", block_size=_READ_AHEAD)
+        opened: Source = self.store.open(f"{self._bucket}/{stream}", "rb", block_size=_READ_AHEAD)
         return opened
 
     def _keys(self, prefix: str) -> list[str]:
         try:
-            paths: list[str] = self._store.find(self._bucket, prefix=prefix)
+            paths: list[str] = self.store.find(self._bucket, prefix=prefix)
         except FileNotFoundError as error:
             raise UnreadableStreamError(None, f"bucket={self._bucket!r}: there is no such bucket ({error})") from error
         return [path.partition("/")[2] for path in sorted(paths)]
@@ -126,7 +127,7 @@ class S3Reader(BaseStreamReader):
 
     def _pointed(self, key: str) -> list[str]:
         try:
-            text = self._store.cat_file(f"{self._bucket}/{key}").decode()
+            text = self.store.cat_file(f"{self._bucket}/{key}").decode()
         except FileNotFoundError as error:
             where = f"bucket {self._bucket} has no such key"
             raise UnreadableStreamError(None, f"prefix_pointer={key!r}: {where}") from error

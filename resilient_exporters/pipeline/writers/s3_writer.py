@@ -124,7 +124,12 @@ class S3Writer(ObjectStoreWriter):
     def finish_writing(self) -> None:
         """Write the pointer, if there is something to point at."""
         super().finish_writing()
+        if self._entries:
+            self.write_pointer()
+
+    def write_pointer(self) -> None:
+        """Say at the target where the files of this run are."""
         pointer = self.read_option("save_pointer")
-        if pointer and self._entries:
+        if pointer:
             base = self.filebase.base.strip("/")
             self.attempt(lambda: self.put_text(pointer, f"{base}/" if base else ""), f"writing {self.shown(pointer)}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
+import shutil
 import time
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from resilient_exporters.errors import MissingModuleError
 from resilient_exporters.pipeline.errors import ConfigurationError, InconsistentWriteState, PipelineError
@@ -19,6 +21,7 @@ from resilient_exporters.policy import RetryPolicy
 __all__ = ["BaseStoreWriter", "needed"]
 
 _T = TypeVar("_T")
+_CHUNK: Final = 1 << 20
 
 
 class BaseStoreWriter(BaseFilebaseWriter):
@@ -93,6 +96,22 @@ class BaseStoreWriter(BaseFilebaseWriter):
     def deliver_md5(self, path: Path, name: str) -> None:
         """Put the file of MD5s into the store."""
         self.attempt(lambda: self.put(path, name, None), f"writing {self.shown(name)}")
+
+    def write_stream(self, name: str, stream: Any) -> None:
+        """Copy a stream as it is to a file in the directory of ``filebase``; by way of the disk of this machine.
+
+        Args:
+            name: of the file there; it may have directories.
+            stream: to be read to its end.
+        """
+        path = self.workplace.path / "stream"
+        with path.open("wb") as file:
+            shutil.copyfileobj(stream, file, _CHUNK)
+            file.flush()
+            os.fsync(file.fileno())
+        target = posixpath.join(self.filebase.base, name)
+        self.attempt(lambda: self.put(path, target, None), f"writing {self.shown(target)}")
+        path.unlink()
 
     def attempt(self, function: Callable[[], _T], what: str) -> _T:
         """Do something with the store, several times if need be.
