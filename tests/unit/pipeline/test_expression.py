@@ -9,11 +9,19 @@ import itertools
 import math
 import random
 import re
+from pathlib import Path
 
 import pytest
 
 from resilient_exporters.pipeline import ExpressionError, InvalidExpression
-from resilient_exporters.pipeline.expression import Expression, check_data, compile_expression, compile_function
+from resilient_exporters.pipeline.expression import (
+    Expression,
+    check_data,
+    compile_expression,
+    compile_function,
+    methods,
+)
+from resilient_exporters.pipeline.expression.names import BUILTINS, MODULES
 
 RECORD = {
     "n": 3, "x": 1.5, "name": "Joe Doe", "accent": "città", "list": [3, 1, 2], "map": {"k": [1, 2], "m": {"d": 1}},
@@ -362,3 +370,20 @@ def test_a_variable_without_a_value_is_an_error_of_the_record():
     assert function({"a": 1}) == 1
     with pytest.raises(ExpressionError, match="x has no value yet"):
         function({})
+
+
+def test_the_page_of_expressions_lists_all_there_is():
+    # Given the page, and the tables
+    page = (Path(__file__).parents[3] / "docs" / "pipeline" / "expressions.md").read_text(encoding="utf-8")
+    functions, _, values = page.partition("## Methods and attributes")
+
+    # Then each name stands in the row of its table
+    assert all(f"`{name}`" in _row(functions, "the language") for name in BUILTINS)
+    for name, table in MODULES.items():
+        assert all(f"`{entry}`" in _row(functions, name) for entry in table.entries)
+    for name in (*methods.KNOWN, *methods.attributes()):
+        assert f"`{name}`" in values
+
+
+def _row(page: str, name: str) -> str:
+    return next(line for line in page.splitlines() if line.startswith(f"| {name} |"))
