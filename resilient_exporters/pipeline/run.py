@@ -279,7 +279,7 @@ class Run:
         for notifier in self._pipeline.notifications:
             try:
                 getattr(notifier, event)(*args, receivers=receivers, info=self._pipeline.metadata.to_dict())
-            except Exception as error:  # noqa: BLE001 - whoever is told must not be able to end the run
+            except (Exception, retries.Stopped) as error:  # noqa: BLE001 - whoever is told must not be able to end the run
                 self._log.error("EXPORTMANAGER: %s could not be told: %s", type(notifier).__name__, error)
 
     def _stats(self, event: str, *args: Any) -> None:

@@ -79,6 +79,24 @@ def test_a_webhook_that_fails_stops_nothing(
     assert "geheim" not in caplog.text
 
 
+def test_a_wait_that_a_signal_ends_makes_no_finished_run_unfinished(service: WebService) -> None:
+    """A second attempt would wait; the run is complete, whoever was told of it."""
+    service.answer = lambda request: (503, {}, b"")
+
+    class Late(WebhookNotifier):
+        def notify_complete_dump(self, receivers: Any = (), info: Any = None) -> None:
+            retries.stop_waiting()  # what a signal does
+            super().notify_complete_dump(receivers, info)
+
+    exporter = RecordingExporter()
+    try:
+        report = Pipeline([{"n": 1}], writer=exporter, notifications=[Late(endpoints=[service.url])]).run()
+    finally:
+        retries.stop_waiting(False)
+    assert report.complete
+    assert len(service.requests) == 2
+
+
 def test_mails_to_clients_and_team(mails: MailServer) -> None:
     notifier = SESMailNotifier(
         smtp_host="127.0.0.1", smtp_port=mails.port, mail_from="Exports <export@example.org>",
