@@ -28,7 +28,7 @@ class Readings(tasks.SQLQuery):
     query = "select sensor, time, temperature from readings where time >= :day and time < :next_day"
     params = DAYS
     stream = True
-    retry = RetryPolicy(wait=10, stop=6)  # a database that is away for a minute is waited for
+    retry_policy = RetryPolicy(wait=10, stop=6)  # a database that is away for a minute is waited for
 
 
 class Hours(tasks.Task):

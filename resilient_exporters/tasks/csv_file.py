@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from resilient_exporters.tasks.errors import TaskError
 from resilient_exporters.tasks.frames import frame_kind, write_csv
 from resilient_exporters.tasks.placeholder import REQUIRED_ATTRIBUTE, resolve
-from resilient_exporters.tasks.task import BaseTask
+from resilient_exporters.tasks.task import BaseTask, formatted
 
 __all__ = ["ToCSV"]
 
@@ -36,7 +36,7 @@ class ToCSV(BaseTask, abstract=True):
 
     def run(self) -> None:
         """Write it."""
-        path = Path(self.formatted("filename"))
+        path = Path(formatted(self, self.filename, "filename"))
         if path.exists() and not self.overwrite_if_exists:
             raise TaskError(f"the file {path} exists; set overwrite_if_exists = True to replace it")
         params = dict(resolve(self.params))

@@ -10,7 +10,7 @@ from resilient_exporters.tasks.errors import TaskError
 from resilient_exporters.tasks.frames import records
 from resilient_exporters.tasks.placeholder import REQUIRED_ATTRIBUTE
 from resilient_exporters.tasks.rows import chunks
-from resilient_exporters.tasks.task import BaseTask
+from resilient_exporters.tasks.task import BaseTask, formatted
 
 __all__ = ["Export", "ExportReport"]
 
@@ -100,7 +100,7 @@ class Export(BaseTask, abstract=True):
         if isinstance(given, str):
             from resilient_exporters.urls import from_url
 
-            url = self.format(given, "exporter")
+            url = formatted(self, given, "exporter")
             return from_url(url, **({} if "on_full=" in url else {"on_full": "block", "full_timeout": self.timeout}))
         made = given() if callable(given) else given
         if not isinstance(made, Exporter):

@@ -12,7 +12,7 @@ from resilient_exporters.tasks.formatting import fields, format_text
 from resilient_exporters.tasks.placeholder import Placeholder, placeholders
 from resilient_exporters.tasks.sql import SQLTask
 from resilient_exporters.tasks.sql_text import statement
-from resilient_exporters.tasks.task import BaseTask, Register
+from resilient_exporters.tasks.task import BaseTask, Register, interface_errors, keywords_of, uses_of
 
 if TYPE_CHECKING:
     from resilient_exporters.tasks.resources import BaseResource
@@ -88,9 +88,9 @@ class Plan:
 
     def _order_errors(self) -> Iterator[str]:
         for number, task in enumerate(self.tasks):
-            for error in task.interface_errors():
+            for error in interface_errors(task):
                 yield f"{task.__name__} {error}"
-            for where, used in task.uses():
+            for where, used in uses_of(task):
                 name = f"{task.__name__}.{where} uses {used.task.__name__}.output"
                 if used.task in self.tasks[:number]:
                     continue
@@ -167,12 +167,14 @@ def _described(resource: type[BaseResource], config: Any) -> str:
 
 
 def _shown_keywords(task: type[BaseTask]) -> dict[str, Any]:
-    return {name: _Shown(value) if isinstance(value, Placeholder) else value for name, value in task.keywords().items()}
+    return {
+        name: _Shown(value) if isinstance(value, Placeholder) else value for name, value in keywords_of(task).items()
+    }
 
 
 def _texts(task: type[BaseTask]) -> tuple[dict[str, str], dict[str, Any]]:
     """Formatted texts and bound values of a task, as far as they are known."""
-    attributes, known = dict(task.attributes()), _shown_keywords(task)
+    attributes, known = dict(Register.attributes(task)), _shown_keywords(task)
     texts: dict[str, str] = {}
     values: dict[str, Any] = {}
     for name in task.formatted_attributes:
@@ -194,18 +196,18 @@ def _texts(task: type[BaseTask]) -> tuple[dict[str, str], dict[str, Any]]:
 
 
 def _remarks(task: type[BaseTask]) -> Iterator[str]:
-    for name, value in task.attributes():
+    for name, value in Register.attributes(task):
         for each in placeholders(value) if name != "format_kws" else ():
             yield f"{name} <- {each.task.__name__}.output"
     if task.run_with_exceptions:
         yield "runs even if a task before it fails"
-    if task.retry is not None:
-        yield f"is tried again: {task.retry!r:.60}"
+    if task.retry_policy is not None:
+        yield f"is tried again: {task.retry_policy!r:.60}"
 
 
 def _unknown(task: type[BaseTask]) -> Iterator[tuple[str, str]]:
     """Attribute and name of each field without a keyword."""
-    attributes, known = dict(task.attributes()), task.keywords()
+    attributes, known = dict(Register.attributes(task)), keywords_of(task)
     for name in task.formatted_attributes:
         text = attributes.get(name)
         if not isinstance(text, str):

@@ -24,7 +24,7 @@ from resilient_exporters.tasks.errors import (
 from resilient_exporters.tasks.plan import Plan
 from resilient_exporters.tasks.registry import TASK_REGISTER
 from resilient_exporters.tasks.resources import ResourceManager
-from resilient_exporters.tasks.task import BaseTask
+from resilient_exporters.tasks.task import BaseTask, Register
 
 __all__ = ["Watcher", "bigrays_run", "importing", "run_tasks"]
 
@@ -101,7 +101,7 @@ def bigrays_run(
     if not plan.tasks:
         _log.warning("there is no task to run: none was given, and none is defined")
     for task in plan.tasks:
-        task.forget_output()
+        Register.forget_output(task)
     _log.info("running tasks")
     _Run(plan, watcher or Watcher()).go()
     _log.info("all tasks complete")
@@ -167,7 +167,7 @@ class _Run:
 
     def _patiently(self, task: type[BaseTask]) -> None:
         """Run a task, again and again as its policy says. An error of its own making is not tried again."""
-        if task.retry is None:
+        if task.retry_policy is None:
             self._attempt(task)
             return
 
@@ -178,7 +178,9 @@ class _Run:
                 return error
             return None
 
-        final = retrying(attempt, f"task {task.__name__}", RetryPolicy.parse(task.retry), log=_log)
+        final = retrying(
+            attempt, f"task {task.__name__}", RetryPolicy.parse(task.retry_policy, "retry_policy"), log=_log
+        )
         if final is not None:
             raise final
 

@@ -9,7 +9,7 @@ from typing import Any
 from resilient_exporters.tasks.errors import TaskError
 from resilient_exporters.tasks.frames import records
 from resilient_exporters.tasks.placeholder import REQUIRED_ATTRIBUTE, resolve
-from resilient_exporters.tasks.task import BaseTask
+from resilient_exporters.tasks.task import BaseTask, formatted
 
 __all__ = ["RunPipeline"]
 
@@ -59,7 +59,7 @@ class RunPipeline(BaseTask, abstract=True):
         if isinstance(given, Mapping):
             return Pipeline.from_configuration(given)
         if isinstance(given, (str, Path)):
-            return Pipeline.from_file_configuration(self.format(str(given), "pipeline"))
+            return Pipeline.from_file_configuration(formatted(self, str(given), "pipeline"))
         if callable(given):
             given = given() if self.input is None else given(records(self.input))
         if not isinstance(given, Pipeline):

@@ -12,7 +12,7 @@ from resilient_exporters.tasks.frames import frame_kind, write_csv
 from resilient_exporters.tasks.placeholder import REQUIRED_ATTRIBUTE
 from resilient_exporters.tasks.resources import BaseResource, S3Client
 from resilient_exporters.tasks.rows import Rows
-from resilient_exporters.tasks.task import BaseTask
+from resilient_exporters.tasks.task import BaseTask, formatted
 
 __all__ = ["FromS3", "ListS3Objects", "S3Task", "S3Upload", "ToS3"]
 
@@ -123,7 +123,7 @@ class ToS3(S3Task, abstract=True):
 
     def run(self) -> None:
         """Upload it."""
-        self.upload(self.input, self.formatted("bucket"), self.formatted("key"))
+        self.upload(self.input, formatted(self, self.bucket, "bucket"), formatted(self, self.key, "key"))
 
 
 S3Upload = ToS3
@@ -142,7 +142,7 @@ class FromS3(S3Task, abstract=True):
 
     def run(self) -> IO[bytes]:
         """Download it."""
-        return self.download(self.formatted("bucket"), self.formatted("key"))
+        return self.download(formatted(self, self.bucket, "bucket"), formatted(self, self.key, "key"))
 
 
 class ListS3Objects(S3Task, abstract=True):
@@ -160,7 +160,8 @@ class ListS3Objects(S3Task, abstract=True):
 
     def run(self) -> list[str]:
         """List them."""
-        return self.list_objects(self.formatted("bucket"), self.formatted("prefix"), self.formatted("suffix"))
+        bucket, prefix, suffix = (formatted(self, getattr(self, name), name) for name in self.formatted_attributes)
+        return self.list_objects(bucket, prefix, suffix)
 
 
 class _Open:

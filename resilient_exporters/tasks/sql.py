@@ -13,7 +13,7 @@ from resilient_exporters.tasks.placeholder import REQUIRED_ATTRIBUTE, resolve
 from resilient_exporters.tasks.resources import BaseResource, SQLSession
 from resilient_exporters.tasks.rows import Rows, chunks
 from resilient_exporters.tasks.sql_text import Statement, clause, statement
-from resilient_exporters.tasks.task import BaseTask
+from resilient_exporters.tasks.task import BaseTask, known_keywords
 
 __all__ = ["SQLExecute", "SQLQuery", "SQLTask", "SQLWrite"]
 
@@ -72,9 +72,8 @@ class SQLTask(BaseTask):
                 self._write(connection, table, dataframe, params)
 
     def _ready(self, name: str) -> Statement:
-        known = {key: resolve(value) for key, value in self.keywords().items()}
-        what = f"{type(self).__name__}.{name}"
-        made = statement(getattr(self, name), known, resolve(self.params), what)
+        what, text = f"{type(self).__name__}.{name}", getattr(self, name)
+        made = statement(text, known_keywords(type(self), text), resolve(self.params), what)
         made.warn(what)
         return made
 

@@ -15,7 +15,17 @@ if TYPE_CHECKING:
     from resilient_exporters.policy import RetryPolicy
     from resilient_exporters.tasks.resources import BaseResource
 
-__all__ = ["BaseTask", "Register", "Task", "update_format_kws"]
+__all__ = [
+    "BaseTask",
+    "Register",
+    "Task",
+    "formatted",
+    "interface_errors",
+    "keywords_of",
+    "known_keywords",
+    "update_format_kws",
+    "uses_of",
+]
 
 
 class Register(type):
@@ -45,7 +55,7 @@ class Register(type):
         right_below = not any(isinstance(up, Register) for base in family for up in base.__bases__)
         if abstract or right_below:
             return made
-        if missing := made.missing_attributes():
+        if missing := mcs.missing_attributes(made):
             raise TaskInterfaceError(f"{name} must define the attribute(s) {', '.join(missing)}")
         if register:
             TASK_REGISTER.add(made)  # type: ignore[arg-type]  # every Register but BaseTask is a BaseTask
@@ -66,7 +76,7 @@ class Register(type):
 
     @output.setter
     def output(cls, value: Any) -> None:
-        cls.keep_output(value)
+        Register.keep_output(cls, value)
 
     def keep_output(cls, value: Any) -> None:
         """It has run, and this is what it gave."""
@@ -79,7 +89,7 @@ class Register(type):
 
     def missing_attributes(cls) -> list[str]:
         """The required attributes that nobody defined, through all bases."""
-        return [name for name, value in cls.attributes() if value is REQUIRED_ATTRIBUTE]
+        return [name for name, value in Register.attributes(cls) if value is REQUIRED_ATTRIBUTE]
 
     def attributes(cls) -> Iterator[tuple[str, Any]]:
         """Name and value of each, as defined: placeholders are not replaced."""
@@ -98,7 +108,7 @@ class BaseTask(metaclass=Register):
         required_resource: the class of a resource that is open while ``run`` runs, or None.
         resource_config: the configuration of that resource, if not that of the run.
         run_with_exceptions: run it even if a task before it failed.
-        retry: a RetryPolicy (or what it is made of: seconds between attempts, a tenacity wait): tried again if it
+        retry_policy: a RetryPolicy (or what makes one: seconds between attempts, a tenacity wait): tried again if it
             fails, the opening of its resource included. None: once only. A policy without ``stop`` never gives up.
         input: what it works on; often the output of another task.
         formatted_attributes: names of the attributes in which ``{name}`` is replaced by a format keyword.
@@ -109,7 +119,7 @@ class BaseTask(metaclass=Register):
     required_resource: ClassVar[type[BaseResource] | None] = None
     resource_config: ClassVar[Any] = None
     run_with_exceptions: ClassVar[bool] = False
-    retry: ClassVar[RetryPolicy | Any] = None
+    retry_policy: ClassVar[RetryPolicy | Any] = None
     input: Any = None
     formatted_attributes: ClassVar[tuple[str, ...]] = ()
     format_kws: ClassVar[dict[str, Any]] = {}
@@ -119,7 +129,7 @@ class BaseTask(metaclass=Register):
         """Run it and keep what it returns as the output of the class."""
         self.logger.info("running task: %s", type(self).__name__)
         output = self.run()
-        type(self).keep_output(output)
+        Register.keep_output(type(self), output)
         return output
 
     def run(self) -> Any:
@@ -146,11 +156,6 @@ class BaseTask(metaclass=Register):
             raise TaskInterfaceError(f"update_format_kws({kws!r:.60}) is not possible; give a mapping, or name=value")
         BaseTask.format_kws.update({**(kws or {}), **kwargs})
 
-    @classmethod
-    def keywords(cls) -> dict[str, Any]:
-        """The format keywords that this task sees: those of all tasks, and over them its own ``format_kws``."""
-        return {**BaseTask.format_kws, **cls.format_kws}
-
     def format(self, text: Any, what: str = "text") -> Any:
         """A text with the format keywords in it; anything else comes back as it is.
 
@@ -158,38 +163,59 @@ class BaseTask(metaclass=Register):
             TaskError: a name in braces is no keyword.
             OutputNotReady: the keyword is the output of a task that has not run.
         """
-        if not isinstance(text, str):
-            return text
-        known = self.keywords()
-        asked = {name: resolve(known[name]) for name in fields(text) if name in known}
-        return format_text(text, {**known, **asked}, f"{type(self).__name__}.{what}")
+        return formatted(self, text, what)
 
     def formatted(self, name: str) -> Any:
         """An attribute with the format keywords in it."""
-        return self.format(getattr(self, name), name)
+        return formatted(self, getattr(self, name), name)
 
-    @classmethod
-    def uses(cls) -> Iterator[tuple[str, Placeholder]]:
-        """Where it uses outputs of other tasks: in which attribute or format keyword, and which."""
-        values = dict(cls.attributes())
-        values.pop("format_kws", None)
-        for name, value in values.items():
-            for each in placeholders(value):
-                yield name, each
-        known = cls.keywords()
-        for attribute in cls.formatted_attributes:
-            text = values.get(attribute)
-            for name in fields(text) if isinstance(text, str) else ():
-                for each in placeholders(known.get(name)):
-                    yield f"{attribute} ({{{name}}})", each
 
-    @classmethod
-    def interface_errors(cls) -> list[str]:
-        """Why it cannot be run, or nothing."""
-        found = [f"must define the attribute {name}" for name in cls.missing_attributes()]
-        if cls.run is BaseTask.run:
-            found.append("defines no run()")
-        return found
+# What follows asks a task by functions, and its class by `Register`: an old class may have attributes of any name.
+
+
+def keywords_of(task: type[BaseTask]) -> dict[str, Any]:
+    """The format keywords that a task sees: those of all tasks, and over them its own ``format_kws``."""
+    return {**BaseTask.format_kws, **(task.format_kws or {})}
+
+
+def known_keywords(task: type[BaseTask], text: str) -> dict[str, Any]:
+    """The same, with the outputs that this text uses in the place of placeholders.
+
+    Raises:
+        OutputNotReady: a task has not run.
+    """
+    known = keywords_of(task)
+    return {**known, **{name: resolve(known[name]) for name in fields(text) if name in known}}
+
+
+def formatted(task: BaseTask, text: Any, what: str) -> Any:
+    """See `BaseTask.format`."""
+    if not isinstance(text, str):
+        return text
+    return format_text(text, known_keywords(type(task), text), f"{type(task).__name__}.{what}")
+
+
+def uses_of(task: type[BaseTask]) -> Iterator[tuple[str, Placeholder]]:
+    """Where a task uses outputs of others: in which attribute or format keyword, and which."""
+    values = dict(Register.attributes(task))
+    values.pop("format_kws", None)
+    for name, value in values.items():
+        for each in placeholders(value):
+            yield name, each
+    known = keywords_of(task)
+    for attribute in task.formatted_attributes:
+        text = values.get(attribute)
+        for name in fields(text) if isinstance(text, str) else ():
+            for each in placeholders(known.get(name)):
+                yield f"{attribute} ({{{name}}})", each
+
+
+def interface_errors(task: type[BaseTask]) -> list[str]:
+    """Why it cannot be run, or nothing."""
+    found = [f"must define the attribute {name}" for name in Register.missing_attributes(task)]
+    if task.run is BaseTask.run:
+        found.append("defines no run()")
+    return found
 
 
 update_format_kws = BaseTask.update_format_kws

@@ -126,7 +126,7 @@ def test_a_connection_that_broke_is_made_again_by_the_next_attempt(database: str
 
     class Again(SQLQuery):
         query = "select pg_backend_pid() as pid"
-        retry = RetryPolicy(wait=0, stop=2)
+        retry_policy = RetryPolicy(wait=0, stop=2)
 
     bigrays_run(Who, Cut, Again)
     assert Again.output != Who.output

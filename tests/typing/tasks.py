@@ -13,7 +13,7 @@ class Query(tasks.SQLQuery):
     params = {"day": "2026-11-21"}
     results = "rows"
     stream = True
-    retry = RetryPolicy(wait=1, stop=3)
+    retry_policy = RetryPolicy(wait=1, stop=3)
 
 
 class Base(tasks.ToS3, abstract=True):

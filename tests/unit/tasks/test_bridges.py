@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import threading
 from pathlib import Path
@@ -38,9 +39,10 @@ class TestExport:
             (({"n": n} for n in range(2500)), [{"n": n} for n in range(2500)]),
             (Rows(["a"], [[1], [2]]), [{"a": 1}, {"a": 2}]),
             (pd.DataFrame({"a": [1.5, None], "b": ["x", "y"]}), [{"a": 1.5, "b": "x"}, {"a": None, "b": "y"}]),
+            (pd.DataFrame({"at": [pd.Timestamp(2026, 1, 2), pd.NaT]}), [{"at": dt.datetime(2026, 1, 2)}, {"at": None}]),
             (pl.DataFrame({"a": [1, None]}), [{"a": 1}, {"a": None}]),
         ],
-        ids=["rows", "mapping", "text", "bytes", "generator", "stream", "pandas", "polars"],
+        ids=["rows", "mapping", "text", "bytes", "generator", "stream", "pandas", "dates", "polars"],
     )
     def test_any_input_goes_to_an_exporter(self, data, expected):
         with RecordingExporter(name="to") as target:

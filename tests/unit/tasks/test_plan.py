@@ -37,7 +37,7 @@ def job(database: Path, tmp_path: Path) -> dict[str, type[Task]]:
             where a > :least and d > {day} and e = '{other}'
         """
         params = {"least": 5}
-        retry = 2.0
+        retry_policy = 2.0
 
     class Upload(ToS3):
         input = Read.output

@@ -244,7 +244,7 @@ class TestRetries:
     def test_a_task_is_tried_again_as_its_policy_says(self, make, resource, done):
         class Unsteady(Task):
             required_resource = resource("R")
-            retry = RetryPolicy(wait=0, stop=3)
+            retry_policy = RetryPolicy(wait=0, stop=3)
             left: ClassVar[int] = 2
 
             def run(self):
@@ -269,7 +269,7 @@ class TestRetries:
 
         class Patient(Task):
             required_resource = Unsteady
-            retry = RetryPolicy(wait=0, stop=5)
+            retry_policy = RetryPolicy(wait=0, stop=5)
 
             def run(self):
                 return Unsteady.resource()
@@ -280,12 +280,12 @@ class TestRetries:
 
     def test_it_gives_up_when_the_policy_does(self, make, done):
         with pytest.raises(TasksFailed, match="OSError: x"):
-            bigrays_run(make("A", error=OSError("x"), retry=RetryPolicy(wait=0, stop=4)))
+            bigrays_run(make("A", error=OSError("x"), retry_policy=RetryPolicy(wait=0, stop=4)))
         assert done == ["A"] * 4
 
     def test_an_error_of_the_tasks_own_making_is_not_tried_again(self, make, done):
         with pytest.raises(TasksFailed, match="TaskError: wrong"):
-            bigrays_run(make("A", error=TaskError("wrong"), retry=RetryPolicy(wait=0, stop=4)))
+            bigrays_run(make("A", error=TaskError("wrong"), retry_policy=RetryPolicy(wait=0, stop=4)))
         assert done == ["A"]
 
 

@@ -7,6 +7,7 @@ import pytest
 from resilient_exporters import tasks
 from resilient_exporters.tasks import REQUIRED_ATTRIBUTE, BaseTask, Placeholder, Task, TaskInterfaceError
 from resilient_exporters.tasks.registry import Registry
+from resilient_exporters.tasks.task import Register
 
 
 class TestRegistry:
@@ -108,7 +109,7 @@ class TestRequiredAttributes:
             filename = "x"
             input = None
 
-        assert Good.missing_attributes() == []
+        assert Register.missing_attributes(Good) == []
 
     def test_output_is_not_for_the_class_to_define(self):
         with pytest.raises(TaskInterfaceError, match="Bad defines output"):
@@ -229,3 +230,39 @@ class TestFormatKeywords:
     def test_what_is_no_mapping_is_refused(self):
         with pytest.raises(TaskInterfaceError, match="give a mapping, or name=value"):
             tasks.update_format_kws("x")  # type: ignore[arg-type]  # that is the point
+
+    def test_one_that_this_text_does_not_use_may_come_later(self, database):
+        class Late(Task):
+            def run(self):
+                return 1
+
+        class Early(tasks.SQLQuery):
+            query = "select '{used}' as a"
+
+        tasks.update_format_kws(late=Late.output, used="7")
+        tasks.bigrays_run(Early, Late)
+        assert Early.output == [{"a": "7"}]
+
+
+def test_attributes_of_any_name_do_no_harm(tmp_path):
+    """An old class may use names that the old system did not have."""
+
+    class Base(Task):
+        attributes = keywords = uses = interface_errors = missing_attributes = forget_output = keep_output = "mine"
+        format = formatted = "mine"  # type: ignore[assignment]  # that is the point
+        retry = resolve = abstract = register = name = key = "mine"
+
+    class First(Base):
+        def run(self):
+            return [{"a": self.attributes}]
+
+    class Write(tasks.ToCSV):
+        input = First.output
+        filename = f"{tmp_path}/{{name}}.csv"
+        format = formatted = "mine"  # type: ignore[assignment]  # as above
+        keywords = attributes = retry = "mine"
+
+    tasks.update_format_kws(name="out")
+    tasks.bigrays_run(First, Write)
+    tasks.bigrays_run(First, Write, dry_run=True)
+    assert (tmp_path / "out.csv").read_text() == "a\nmine\n"
