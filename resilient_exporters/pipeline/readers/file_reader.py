@@ -80,6 +80,10 @@ class FSReader(BaseStreamReader):
         ),
     }  # fmt: skip
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._pointed: dict[str, str] = {}
+
     def get_read_streams(self) -> Iterator[str]:
         """Paths of the files."""
         for one in _each(self.read_option("input")):
@@ -91,7 +95,10 @@ class FSReader(BaseStreamReader):
                 yield one
 
     def _below(self, given: Mapping[str, Any]) -> list[str]:
-        top = given["dir"] if "dir" in given else _pointed(given["dir_pointer"])
+        pointer = given.get("dir_pointer")
+        if pointer is not None and pointer not in self._pointed:
+            self._pointed[pointer] = _directory_in(pointer)
+        top = given["dir"] if pointer is None else self._pointed[pointer]
         pattern, dots = re.compile(given.get("pattern") or ""), given.get("include_dot_files", False)
         if not top:
             raise UnreadableStreamError(None, 'input: no directory is given; for the working directory give "."')
@@ -110,6 +117,14 @@ class FSReader(BaseStreamReader):
         """A file."""
         return Path(stream).open("rb", buffering=0)
 
+    def get_state(self) -> Any:
+        """What pointers named: tomorrow it may be another directory."""
+        return dict(self._pointed) or None
+
+    def set_state(self, state: Any) -> None:
+        """Read these directories."""
+        self._pointed = dict(state)
+
     def stream_size(self, stream: str) -> int:
         """Of the file, in bytes."""
         return Path(stream).stat().st_size
@@ -127,7 +142,7 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _pointed(path: str) -> str:
+def _directory_in(path: str) -> str:
     try:
         found = Path(path).read_text(encoding="utf-8").strip()
     except OSError as error:

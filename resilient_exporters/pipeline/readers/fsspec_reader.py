@@ -92,8 +92,12 @@ class FsspecReader(BaseStreamReader):
             headers = {"Authorization": f"Basic {base64.b64encode(user).decode()}"}
             options["client_kwargs"] = {"headers": headers, **options.get("client_kwargs", {})}
             url = _shown(url)  # errors name it
-        found: tuple[Any, str] = fsspec.core.url_to_fs(url, **{"use_listings_cache": False, **options})
-        return found
+        try:
+            file_system, path = fsspec.core.url_to_fs(url, **options)
+        except TypeError as error:
+            raise ConfigurationError(None, f"storage_options cannot be used with {_shown(url)}: {error}") from error
+        file_system.invalidate_cache()  # others may have listed the same place long ago
+        return file_system, path
 
     def _found(self, file_system: Any, url: str, path: str) -> list[str]:
         protocol = _protocol(url)

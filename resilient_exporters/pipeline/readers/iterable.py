@@ -30,7 +30,8 @@ class IterableReader(BaseReader):
 
     supported_options = {
         "function": Option(
-            type=str, default=None,
+            type=str,
+            default=None,
             help="In a configuration: dotted path of a function without arguments that returns the iterable.",
         ),
         "batch_size": Option(

@@ -72,6 +72,7 @@ class S3Reader(BaseStreamReader):
         self._library = s3fs
         self._bucket: str = self.read_option("bucket")
         self._today = today()
+        self._prefixes_pointed: list[str] | None = None
         self._opened_store: Any = None
 
     @property
@@ -115,7 +116,9 @@ class S3Reader(BaseStreamReader):
 
     def _prefixes(self) -> Iterator[str]:
         pointer, prefix = self.read_option("prefix_pointer"), self.read_option("prefix")
-        given = self._pointed(pointer) if pointer else prefix
+        if pointer and self._prefixes_pointed is None:
+            self._prefixes_pointed = self._pointed(pointer)
+        given: Any = self._prefixes_pointed if pointer else prefix
         prefixes = given if isinstance(given, list) else [given]
         dates = self.read_option("prefix_format_using_date")
         if not dates:
@@ -137,9 +140,12 @@ class S3Reader(BaseStreamReader):
         return prefixes
 
     def get_state(self) -> Any:
-        """The day from which days count."""
-        return {"today": self._today.isoformat()} if self.read_option("prefix_format_using_date") else None
+        """The day from which days count, and what the pointer named: tomorrow both are something else."""
+        if not self.read_option("prefix_format_using_date") and not self.read_option("prefix_pointer"):
+            return None
+        return {"today": self._today.isoformat(), "pointed": self._prefixes_pointed}
 
     def set_state(self, state: Any) -> None:
-        """Count from this day."""
+        """Count from this day, and read under these prefixes."""
         self._today = dt.date.fromisoformat(state["today"])
+        self._prefixes_pointed = state["pointed"]

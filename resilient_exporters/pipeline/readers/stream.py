@@ -22,6 +22,10 @@ __all__ = ["BaseStreamReader", "StreamReadError"]
 _LISTED: Final = 1000  # names of read streams in a position; those before go into the journal, once
 
 
+# What another attempt does not mend.
+_DEFECTS: Final = (AttributeError, ImportError, LookupError, NotImplementedError, TypeError, ValueError)
+
+
 class StreamReadError(PipelineError):
     """A stream could not be read this time; another attempt may help."""
 
@@ -251,7 +255,7 @@ def _passing(what: str) -> Iterator[None]:
         raise UnreadableStreamError(None, f"there is no such file or object: {error}") from error
     except PermissionError as error:
         raise PipelineError(None, f"{what} is not allowed: {error}") from error
-    except (ResilientExporterException, ImportError, NotImplementedError, ValueError):
+    except (ResilientExporterException, *_DEFECTS):
         raise
     except Exception as error:
         raise StreamReadError(None, f"{what} failed: {error!r}") from error

@@ -44,6 +44,18 @@ def test_what_a_mapping_asks_for(tree: Path) -> None:
     assert names({"dir": str(tree), "pattern": "no such"}) == []
 
 
+def test_what_a_pointer_named_holds_for_the_whole_job(tree: Path) -> None:
+    pointer = tree.parent / "pointer"
+    reader = FSReader(input={"dir_pointer": str(pointer)}, batch_size=1)
+    assert reader.get_state() is None
+    assert [record["name"] for record in reader.get_next_batch()] == ["b/1.jl"]
+    pointer.write_text(str(tree))
+    again = FSReader(input={"dir_pointer": str(pointer)})
+    again.set_state(decode(encode(reader.get_state())))
+    again.set_last_position(reader.get_last_position())
+    assert [record["name"] for record in again.get_next_batch()] == ["b/2.jl"]
+
+
 def test_pipes_and_sockets_are_no_files_and_broken_links_are_said(tree: Path) -> None:
     os.mkfifo(tree / "b/pipe")
     assert names({"dir": str(tree / "b")}) == ["b/1.jl", "b/2.jl"]

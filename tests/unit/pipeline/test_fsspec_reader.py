@@ -18,6 +18,7 @@ import pytest
 from resilient_exporters import MissingModuleError
 from resilient_exporters.pipeline.errors import BadRecordError, ConfigurationError
 from resilient_exporters.pipeline.readers import FsspecReader
+from tests.unit.pipeline.stores import PASSWORD, USER, ftp_server, sftp_server
 
 
 @pytest.fixture
@@ -85,11 +86,40 @@ def test_over_http_and_without_the_password_in_any_name(server: str) -> None:
     assert "hidden" not in json.dumps(FsspecReader(url=[f"{server}/no.jl"]).shown_options())
 
 
+@pytest.mark.parametrize("protocol", ["sftp", "ftp"])
+def test_over_sftp_and_ftp(protocol: str, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "1.jl.gz").write_bytes(gzip.compress(b'{"name": "1"}\n' * 2))
+    (tmp_path / "in" / "2.jl").write_bytes(b'{"name": "2"}\n' * 2)
+    with sftp_server(tmp_path) if protocol == "sftp" else ftp_server(tmp_path) as served:
+        port = served if isinstance(served, int) else served[0]
+        url = f"{protocol}://{USER}:{PASSWORD}@127.0.0.1:{port}/in"
+        reader = FsspecReader(url=url, batch_size=3)
+        assert names(reader) == ["1", "1", "2"]
+        position = reader.get_last_position()
+        again = FsspecReader(url=url)
+        again.set_last_position(position)
+        assert names(again) == ["2"]
+        reader.close()
+    assert position == {
+        "readed_streams": [f"{protocol}://127.0.0.1:{port}/in/1.jl.gz"],
+        "stream_offset": {f"{protocol}://127.0.0.1:{port}/in/2.jl": 1},
+    }
+
+
 def test_storage_options_come_from_the_environment_and_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THE_KEY", "hidden")
     reader = FsspecReader(url="memory://x", storage_options={"some_key": {"env": "THE_KEY"}})
     assert reader._file_system("memory://x")[0].storage_options["some_key"] == "hidden"
     assert reader.shown_options()["storage_options"] == {"secret": "storage_options"}
+
+
+def test_storage_options_that_there_are_not(tmp_path: Path) -> None:
+    with sftp_server(tmp_path) as (port, _):
+        url = f"sftp://{USER}:{PASSWORD}@127.0.0.1:{port}/in"
+        with pytest.raises(ConfigurationError, match=r"storage_options .*127\.0\.0\.1.*'pasword'") as raised:
+            names(FsspecReader(url=url, storage_options={"pasword": "hidden"}))
+    assert PASSWORD not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from resilient_exporters.codec import decode, encode
 from resilient_exporters.pipeline import Pipeline
 from resilient_exporters.pipeline.errors import (
     BadRecordError,
@@ -77,13 +78,28 @@ def test_keys_of_all_kinds(store: tuple[str, Any]) -> None:
 def test_days_count_from_the_day_on_which_the_job_began(store: tuple[str, Any]) -> None:
     # Given a job that began on the 20th and is resumed some other day
     source = reader(store, prefix="%Y/%m/%d/", prefix_format_using_date="yesterday")
-    source.set_state({"today": "2026-11-20"})
+    source.set_state({"today": "2026-11-20", "pointed": None})
 
     # Then it still reads what yesterday was then
     assert keys(source) == ["2026/11/19/x.jl"]
-    assert source.get_state() == {"today": "2026-11-20"}
+    assert source.get_state() == {"today": "2026-11-20", "pointed": None}
     fresh = reader(store, prefix="%Y", prefix_format_using_date="today")
-    assert fresh.get_state() == {"today": dt.datetime.now().astimezone().date().isoformat()}
+    assert fresh.get_state()["today"] == dt.datetime.now().astimezone().date().isoformat()
+
+
+def test_what_a_pointer_named_holds_for_the_whole_job(store: tuple[str, Any]) -> None:
+    # Given a job that has begun, and a pointer that names something else by now
+    store[1].put_object(Bucket="field", Key="moving", Body=b"a/")
+    source = reader(store, prefix_pointer="moving", batch_size=1)
+    first = [record["key"] for record in source.get_next_batch()]
+    store[1].put_object(Bucket="field", Key="moving", Body=b"b/1")
+
+    # Then a resume reads what it named
+    again = reader(store, prefix_pointer="moving")
+    again.set_state(decode(encode(source.get_state())))
+    again.set_last_position(source.get_last_position())
+    assert first + keys(again) == ["a/1.jl.gz", "a/2.jl.gz"]
+    source.close()
 
 
 @pytest.mark.parametrize("bucket", ["no-such-bucket", "field"])
