@@ -21,8 +21,9 @@ from resilient_exporters.pipeline import (
     PipelineReport,
 )
 from resilient_exporters.pipeline.groupers.base import BaseGrouper
-from resilient_exporters.pipeline.writers import FTPWriter, ObjectStoreWriter, S3Writer, SFTPWriter
+from resilient_exporters.pipeline.writers import AzureFileWriter, FTPWriter, ObjectStoreWriter, S3Writer, SFTPWriter
 from resilient_exporters.pipeline.writers.buffered import PackedFile
+from tests.unit.pipeline.azure_files import azure_file_share
 from tests.unit.pipeline.stores import PASSWORD, USER, ftp_server, s3_server, sftp_server
 
 BUCKET = "readings"
@@ -235,6 +236,19 @@ def test_secrets_are_not_shown(s3: tuple[str, Any]) -> None:
     shown = repr(S3Writer(**options))
     assert "s3cret-word" not in shown
     assert "t0ken-word" not in shown
+
+
+# -- Azure's file shares -----------------------------------------------------------------------------------------------
+
+
+def test_files_go_to_a_file_share_of_azure() -> None:
+    pytest.importorskip("azure.storage.fileshare")
+    with azure_file_share() as (url, there):
+        for _ in range(2):  # the second time over those of an earlier run
+            run(AzureFileWriter(**OPTIONS, account_name="any", account_key="c2VjcmV0", share="data", account_url=url))
+        found = {name.removeprefix("/data/"): bytes(data) for name, data in there.items()}
+    assert rows(found) == EXPECTED
+    assert set(found) - set(EXPECTED) == {"day/md5checksum.md5"}
 
 
 # -- any store of fsspec -----------------------------------------------------------------------------------------------
