@@ -167,6 +167,9 @@ class TestCheckedBeforeAnythingRuns:
         needy = resource("Needy", required_configs=("KEY",))
         with pytest.raises(ConfigurationError, match="Needy"):
             bigrays_run(make("A", required_resource=needy))
+        with pytest.raises(ConfigurationError, match="Needy"):
+            bigrays_run(make("M", required_resource=needy, resource_config=Mine), make("D", required_resource=needy))
+        assert done == []
         bigrays_run(make("B", required_resource=needy, resource_config=Mine))
         assert done == ["open Needy", "B", "close Needy"]
 
