@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import elasticsearch as es
@@ -11,7 +12,17 @@ from elasticsearch import helpers
 from resilient_exporters.pipeline import ConfigurationError, Pipeline, PipelineError
 from resilient_exporters.pipeline.readers import ElasticsearchReader
 from tests.readings import Keeping, run_with_stumbles
+from tests.servers.conftest import unique
 from tests.servers.provision import Instance
+
+
+@pytest.fixture
+def own_index(elasticsearch8: Instance) -> Iterator[str]:
+    """The name of an index in version 8, gone afterwards."""
+    name = unique("index")
+    yield name
+    with es.Elasticsearch(elasticsearch8.url) as client:
+        client.indices.delete(index=name, ignore_unavailable=True)
 
 
 def fill(server: Instance, index: str, numbers: range, shards: int = 3) -> None:
@@ -47,29 +58,29 @@ def test_an_index_that_is_interrupted_gives_every_document_once(elasticsearch: I
     assert all(one["_id"] == f"id {one['n']}" for one in kept)
 
 
-def test_a_query_an_alias_with_a_filter_and_fields_are_heeded(elasticsearch: Instance, index: str) -> None:
-    fill(elasticsearch, index, range(100))
-    with es.Elasticsearch(elasticsearch.url) as client:
-        client.indices.put_alias(index=index, name=f"{index}_high", filter={"range": {"n": {"gte": 40}}})
+def test_a_query_an_alias_with_a_filter_and_fields_are_heeded(elasticsearch8: Instance, own_index: str) -> None:
+    fill(elasticsearch8, own_index, range(100))
+    with es.Elasticsearch(elasticsearch8.url) as client:
+        client.indices.put_alias(index=own_index, name=f"{own_index}_high", filter={"range": {"n": {"gte": 40}}})
     kept: list[Any] = []
     reader = ElasticsearchReader(
-        hosts=elasticsearch.url, index=f"{index}_high", query={"range": {"n": {"lt": 60}}}, fields=["n"],
+        hosts=elasticsearch8.url, index=f"{own_index}_high", query={"range": {"n": {"lt": 60}}}, fields=["n"],
         id_field="", index_field="from", batch_size=4,
     )  # fmt: skip
     Pipeline(reader, writer=Keeping(kept)).run()
     assert sorted(one["n"] for one in kept) == rest(range(40, 60))
     assert kept[0].keys() == {"n", "from"}
-    assert kept[0]["from"] == index
+    assert kept[0]["from"] == own_index
 
 
-def test_a_point_in_time_that_is_gone_is_replaced(elasticsearch: Instance, index: str) -> None:
+def test_a_point_in_time_that_is_gone_is_replaced(elasticsearch8: Instance, own_index: str) -> None:
     # Given a reader in the middle of a shard
-    fill(elasticsearch, index, range(100), shards=1)
-    reader = ElasticsearchReader(hosts=elasticsearch.url, index=index, batch_size=10)
+    fill(elasticsearch8, own_index, range(100), shards=1)
+    reader = ElasticsearchReader(hosts=elasticsearch8.url, index=own_index, batch_size=10)
     kept = list(reader.get_next_batch())
 
     # When the server has forgotten its point in time
-    with es.Elasticsearch(elasticsearch.url) as client:
+    with es.Elasticsearch(elasticsearch8.url) as client:
         client.close_point_in_time(id=reader._shards._pit)
 
     # Then it goes on where it stood
@@ -79,14 +90,14 @@ def test_a_point_in_time_that_is_gone_is_replaced(elasticsearch: Instance, index
     assert sorted(one["n"] for one in kept) == rest(range(100))
 
 
-def test_an_error_is_an_error_and_not_the_end(elasticsearch: Instance, index: str) -> None:
+def test_an_error_is_an_error_and_not_the_end(elasticsearch8: Instance, own_index: str) -> None:
     with pytest.raises(PipelineError, match="404 index_not_found_exception"):
-        Pipeline(ElasticsearchReader(hosts=elasticsearch.url, index=index), writer=Keeping([])).run()
-    fill(elasticsearch, index, range(1))
-    wrong = ElasticsearchReader(hosts=elasticsearch.url, index=index, query={"nonsense": {}})
+        Pipeline(ElasticsearchReader(hosts=elasticsearch8.url, index=own_index), writer=Keeping([])).run()
+    fill(elasticsearch8, own_index, range(1))
+    wrong = ElasticsearchReader(hosts=elasticsearch8.url, index=own_index, query={"nonsense": {}})
     with pytest.raises(PipelineError, match=r"400 .*unknown query .nonsense"):
         Pipeline(wrong, writer=Keeping([])).run()
-    nobody = ElasticsearchReader(hosts="http://127.0.0.1:1", index=index)
+    nobody = ElasticsearchReader(hosts="http://127.0.0.1:1", index=own_index)
     with pytest.raises(PipelineError, match="ConnectionError"):
         Pipeline(nobody, writer=Keeping([]), disable_retries=True).run()
 

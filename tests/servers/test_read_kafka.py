@@ -78,7 +78,7 @@ def test_a_reader_that_follows_ends_when_nothing_comes(brokers: list[str], topic
         return True
 
     reader = KafkaReader(
-        brokers=brokers, topic=topic, start="latest", follow=True, idle_timeout=1.0, batch_seconds=0.1, group="watched"
+        brokers=brokers, topic=topic, start="latest", follow=True, idle_timeout=0.5, batch_seconds=0.1, group="watched"
     )
     assert not list(reader.get_next_batch())  # it knows now where "latest" is
     send(range(10, 12))

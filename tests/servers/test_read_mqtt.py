@@ -52,12 +52,12 @@ def publish(mosquitto: Instance, topic: str) -> Iterator[Publisher]:
 
 @pytest.fixture
 def options(mosquitto: Instance, topic: str) -> dict[str, Any]:
-    return {"host": HOST, "port": mosquitto.port, "topics": f"{topic}/+", "idle_timeout": 0.5}
+    return {"host": HOST, "port": mosquitto.port, "topics": f"{topic}/+"}
 
 
 def subscribed(options: dict[str, Any]) -> None:
     """Begin the session: what is published from now on is kept for it."""
-    Pipeline(MQTTReader(**{**options, "idle_timeout": 0.05}), writer=Keeping([])).run()
+    Pipeline(MQTTReader(**options, idle_timeout=0.05), writer=Keeping([])).run()
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
@@ -72,7 +72,10 @@ def test_runs_that_fail_and_are_resumed_give_each_message_once(
 
     # When they are read with interruptions, while more are published
     kept, runs = run_with_stumbles(
-        lambda: MQTTReader(**options, batch_size=8), [1, 60], after=lambda: publish(range(150, 160)), threaded=threaded
+        lambda: MQTTReader(**options, batch_size=8, count=170),
+        [1, 60],
+        after=lambda: publish(range(150, 160)),
+        threaded=threaded,
     )
 
     # Then each that was published in between and before is there once; those of the second interruption are again
@@ -90,7 +93,7 @@ def test_a_broken_connection_doubles_nothing_that_was_not_committed(
     options["port"] = bad.port
     subscribed(options)
     publish(range(15))
-    reader = MQTTReader(**options, batch_size=15)
+    reader = MQTTReader(**options, batch_size=15, count=18)
     batch = reader.get_next_batch()
     kept = [next(iter(batch))["n"] for _ in range(5)]
 
@@ -119,20 +122,19 @@ def test_numbers_texts_and_bad_payloads(publish: Publisher, options: dict[str, A
     assert sorted(map(str, kept)) == ["{'n': 3}", "{'value': 'on'}", "{'value': 21.5}"]
     assert (report.bad, report.complete) == ({"reader": 1}, True)
     again: list[Any] = []
-    Pipeline(MQTTReader(**options), writer=Keeping(again)).run()
+    Pipeline(MQTTReader(**options, topic_field="", idle_timeout=0.3), writer=Keeping(again)).run()
     assert again == []
 
 
 def test_retained_messages_come_once(publish: Publisher, options: dict[str, Any]) -> None:
     publish.client.publish(f"{publish.topic}/0", '{"n": 1}', qos=1, retain=True).wait_for_publish(60)
     kept: list[Any] = []
-    for _ in range(2):
-        Pipeline(MQTTReader(**options), writer=Keeping(kept)).run()
+    for end in ({"count": 1}, {"idle_timeout": 0.3}):
+        Pipeline(MQTTReader(**options, **end), writer=Keeping(kept)).run()
     assert [one["n"] for one in kept] == [1]
 
 
 def test_a_reader_stops_when_asked_to(options: dict[str, Any]) -> None:
-    del options["idle_timeout"]
     reader, stop = MQTTReader(**options), threading.Event()
     reader.stopping = stop.is_set
     done = threading.Thread(target=lambda: list(reader.get_next_batch()))

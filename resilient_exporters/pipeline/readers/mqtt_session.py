@@ -24,6 +24,7 @@ __all__ = ["Message", "Session", "Settings"]
 _MOST: Final = 100_000
 """Messages of QoS 0 that wait here at most; of QoS 1 the broker sends no more than it may have in flight."""
 _NO_SESSION: Final = 0
+_LAST: Final = 5.0  # seconds to wait for the broker to have read our acknowledgements
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +88,7 @@ class Session:
         self._acknowledged: set[int] = set()  # on this connection
         self._session = _NO_SESSION
         self._ready = threading.Event()
+        self._read = threading.Event()
         self._refusal = ""
         self._client: Client | None = None
         self.overflown = 0
@@ -138,6 +140,7 @@ class Session:
         client.reconnect_delay_set(1, 30)
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
+        client.on_unsubscribe = lambda *_: self._read.set()
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         return client
@@ -241,8 +244,14 @@ class Session:
     def close(self) -> None:
         """Leave. The broker keeps the session, with all that was not acknowledged."""
         client, self._client = self._client, None
-        if client is not None:
-            self._end(client)
+        if client is None:
+            return
+        if self._acknowledged and client.is_connected():
+            # A connection that is closed while messages come in may take acknowledgements with it that the broker has
+            # not read. It reads in order: its answer to anything says that it has them.
+            client.unsubscribe(f"resilient-exporters/nothing/{self._settings.client_id}")
+            self._read.wait(_LAST)
+        self._end(client)
 
     @staticmethod
     def _end(client: Client) -> None:
