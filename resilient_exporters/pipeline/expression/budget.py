@@ -6,6 +6,9 @@ values of the variables of one evaluation, begins with the cell that holds what 
 
 from __future__ import annotations
 
+import datetime as dt
+import decimal
+import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
@@ -29,6 +32,9 @@ _BIG: Final = 1 << MAX_BITS
 
 Frame = list[Any]
 PLAIN: Final = frozenset({int, float, bool, type(None)})
+_LEAVES: Final = PLAIN | {dt.datetime, dt.date, dt.time, dt.timedelta, decimal.Decimal, uuid.UUID}
+_SHORT: Final = 256
+_DIGITS: Final = 5_000
 _NO_DATA: Final = ("re", f"{__package__}.budget", "resilient_exporters.pipeline.pattern")
 _CONTAINERS: Final = (list, tuple, set, frozenset, deque)
 
@@ -93,7 +99,7 @@ def size(value: Any) -> int:
         return len(value) >> 4
     if isinstance(value, (range, dict, Sequence, *_CONTAINERS)):
         return _length(value)
-    return 1
+    return decimal_size(value) if isinstance(value, decimal.Decimal) else 1
 
 
 def _length(value: Any) -> int:
@@ -128,23 +134,48 @@ def weigh(frame: Frame, value: Any, data: bool = False, depth: int = 0) -> None:
         LimitExceeded: more than is left; or nested too deeply, as a value that holds itself is.
         TypeError: no data.
     """
-    if isinstance(value, (str, bytes, bytearray)):
+    kind = type(value)
+    if kind in _LEAVES:
+        if kind is int:
+            integer(frame, value)
+        elif kind is decimal.Decimal:
+            decimal_size(value)
+    elif isinstance(value, (str, bytes, bytearray)):
         charge(frame, len(value) >> 4)
     elif isinstance(value, (dict, *_CONTAINERS)):
         if depth > _MAX_NESTING:
             raise LimitExceeded(None, f"a value nested more than {_MAX_NESTING} times, or that holds itself")
         charge(frame, len(value) + 16)
-        for element in value:
-            if type(element) not in PLAIN:
-                weigh(frame, element, data, depth + 1)
+        _weigh_all(frame, value, data, depth + 1)
         if isinstance(value, dict):
-            for element in value.values():
-                if type(element) not in PLAIN:
-                    weigh(frame, element, data, depth + 1)
+            _weigh_all(frame, value.values(), data, depth + 1)
     elif data and (isinstance(value, Iterator) or type(value).__module__ in _NO_DATA):
         raise TypeError(f"a {type(value).__name__} cannot be part of a record: make a list or a text of it")
-    elif type(value) is int:
-        integer(frame, value)
+
+
+def _weigh_all(frame: Frame, elements: Iterable[Any], data: bool, depth: int) -> None:
+    """Weigh elements; short texts and numbers, as most are, are paid for by how many there are."""
+    for element in elements:
+        kind = type(element)
+        if kind is str:
+            if len(element) > _SHORT:
+                charge(frame, len(element) >> 4)
+        elif kind is int:
+            if not -_SMALL < element < _SMALL:
+                integer(frame, element)
+        elif kind not in _LEAVES or kind is decimal.Decimal:
+            weigh(frame, element, data, depth)
+
+
+def decimal_size(value: decimal.Decimal) -> int:
+    """What it costs to write a Decimal.
+
+    Raises:
+        LimitExceeded: it has a great exponent, and would be as many digits as an integer or a text.
+    """
+    if value.is_finite() and abs(value.adjusted()) > _DIGITS:
+        raise LimitExceeded(None, f"a Decimal of more than {_DIGITS:,} digits")
+    return 1
 
 
 def hashable(frame: Frame, value: Any) -> Any:

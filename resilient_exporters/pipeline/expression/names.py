@@ -82,7 +82,8 @@ def _int(frame: Frame, value: Any = 0, *base: int) -> int:
     return int(integer(frame, int(value, *base)))
 
 
-def _round(_: Frame, value: Any, digits: int | None = None) -> Any:
+def _round(frame: Frame, value: Any, digits: int | None = None) -> Any:
+    charge(frame, size(value))
     if digits is not None and abs(digits) > _WIDTH:
         raise LimitExceeded(None, f"round to more than {_WIDTH:,} digits")
     return round(value, digits)

@@ -6,6 +6,7 @@ import contextlib
 import resource
 import sys
 import time
+from decimal import Decimal
 
 import pytest
 
@@ -15,6 +16,7 @@ from resilient_exporters.pipeline.expression import compile_expression, compile_
 RECORD = {
     "n": 3, "text": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", "list": [1, 2, 3], "map": {"k": [1]}, "none": None, "x": 1.5,
     "pattern": "(a|a)*$", "big": 10**6, "template": "{0.__class__}", "long": "ab" * 5_000,
+    "huge": Decimal("1E+999999"),
 }  # fmt: skip
 
 # None of these is an expression here, whatever the record.
@@ -170,6 +172,9 @@ REFUSED = [
     "max(range(10**12))",
     "sorted(range(10**9))",
     "str(list(range(10**9)))",
+    "str([3**8000] * 200000)",
+    "'%s' % ([3**8000] * 200000,)",
+    "sorted([3**8000] * 200000)",
     "math.factorial(10**6)",
     "math.comb(10**6, 5 * 10**5)",
     "math.perm(10**6)",
@@ -299,6 +304,12 @@ FAILING = [
     "[str(3 ** 8000 + x) for x in range(item['big'])]",
     "[item['text'].encode('utf-16') for x in range(item['big'])]",
     "[datetime.datetime.strptime('1111111111111111x' + item['text'], '%d%m%H%M%S%j%f') for x in range(1000)]",
+    "int(item['huge'])",
+    "round(item['huge'])",
+    "math.floor(item['huge'])",
+    "'%d' % item['huge']",
+    "f\"{item['huge']:f}\"",
+    "'%d' % [item['huge']][0]",
     "random.choices([1], k=item['big'] * 10)",
     "random.getrandbits(item['big'])",
     "random.sample(range(10**12), 5)",
