@@ -21,13 +21,14 @@ from resilient_exporters.pipeline.errors import (
 )
 from resilient_exporters.pipeline.readers import S3Reader
 from resilient_exporters.testing import RecordingExporter
-from tests.s3 import ACCOUNT, s3_server
+from tests.unit.pipeline.stores import s3_server
+
+ACCOUNT = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
 
 
 @pytest.fixture(scope="module")
 def store() -> Iterator[tuple[str, Any]]:
-    with pytest.MonkeyPatch.context() as patch, s3_server(patch) as (url, client):
-        client.create_bucket(Bucket="field")
+    with s3_server("field") as (url, client):
         for key in ("a/1.jl.gz", "a/2.jl.gz", "b/1.jl", "b/notes.txt", "2026/11/19/x.jl", "2026/11/20/x.jl"):
             body = json.dumps({"key": key}).encode() + b"\n"
             client.put_object(Bucket="field", Key=key, Body=gzip.compress(body) if key.endswith(".gz") else body)
