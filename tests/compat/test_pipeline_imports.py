@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,9 @@ OLD = [
     ("persistence.base_persistence", "BasePersistence"),
     ("readers.base_reader", "BaseReader"),
     ("writers.base_writer", "BaseWriter"),
+    ("writers.filebase_base_writer", "FilebaseBaseWriter"),
+    ("write_buffers.base", "WriteBuffer"),
+    ("write_buffers.reservoir_sampling_buffer", "ReservoirSamplingWriteBuffer"),
     ("filters.base_filter", "BaseFilter"),
     ("transform.base_transform", "BaseTransform"),
     ("groupers.base_grouper", "BaseGrouper"),
@@ -57,7 +61,10 @@ def installed() -> Iterator[None]:
 def test_code_finds_the_old_modules(module: str, name: str) -> None:
     found = getattr(importlib.import_module(f"{HOME}.{module}"), name)
 
-    ours = {"BaseExporter": "BasicExporter", "BaseExportFormatter": "BaseFormatter", "ExportMeta": "ExportMetadata"}
+    ours = {
+        "BaseExporter": "BasicExporter", "BaseExportFormatter": "BaseFormatter", "ExportMeta": "ExportMetadata",
+        "BaseWriter": "BaseBufferedWriter", "FilebaseBaseWriter": "BaseFilebaseWriter",
+    }  # fmt: skip
     if isinstance(found, type):
         assert found.__name__ == ours.get(name, name)
 
@@ -69,6 +76,22 @@ def test_old_code_runs_as_it_is_once_the_name_is_installed(installed: None) -> N
 
     assert BasicExporter is pipeline.BasicExporter
     assert BaseReader is Same is Current
+
+
+def test_a_writer_of_an_old_user_gets_finished_files(installed: None) -> None:
+    from exporters.writers.base_writer import BaseWriter  # type: ignore[import-not-found] # it is there once installed
+
+    got: list[tuple[int, tuple[str, ...]]] = []
+
+    class MyWriter(BaseWriter):  # type: ignore[misc] # as above
+        supported_options = {"place": {"type": str, "default": "somewhere"}}
+
+        def write(self, dump_path: str, group_key: tuple[str, ...] | None = None) -> None:
+            with gzip.open(dump_path) as file:
+                got.append((len(file.readlines()), group_key or ()))
+
+    pipeline.Pipeline([{"n": n} for n in range(5)], writer=MyWriter({"options": {"items_per_buffer_write": 3}})).run()
+    assert got == [(3, ()), (2, ())]
 
 
 def test_nothing_takes_the_name_unasked() -> None:

@@ -27,7 +27,7 @@ _PLACES: Final = {
     "export_formatter": (FAMILIES["formatter"],),
     "decompressors": (FAMILIES["decompressor"],),
     "deserializers": (FAMILIES["deserializer"],),
-    "write_buffers": (FAMILIES["writer"],),
+    "write_buffers": ("resilient_exporters.pipeline.writers.write_buffer",),
     "export_managers": ("resilient_exporters.pipeline", "resilient_exporters.pipeline.bypass"),
     "bypasses": ("resilient_exporters.pipeline.bypass", "resilient_exporters.pipeline"),
     "exceptions": ("resilient_exporters.pipeline",),
@@ -41,7 +41,9 @@ _PLACES: Final = {
 _NAMES: Final = {
     "BaseExporter": "BasicExporter",
     "BaseExportFormatter": "BaseFormatter",
+    "BaseWriter": "BaseBufferedWriter",  # what the old one was: it got finished files
     "ExportMeta": "ExportMetadata",
+    "FilebaseBaseWriter": "BaseFilebaseWriter",
 }
 
 
