@@ -1,0 +1,45 @@
+"""A server that speaks S3, in this process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+__all__ = ["ACCOUNT", "s3_server"]
+
+ACCOUNT = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing-secret"}
+
+
+@contextmanager
+def s3_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Any]]:
+    """Start a server with no buckets.
+
+    Yields:
+        Its URL, and a client of boto3 to fill it and to look into it.
+    """
+    from moto.server import ThreadedMotoServer
+
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        import boto3
+
+        host, port = server.get_host_and_port()
+        url = f"http://{host}:{port}"
+        client = boto3.client("s3", endpoint_url=url, region_name="us-east-1", **ACCOUNT)
+        import urllib.request
+
+        urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST")).close()
+        try:
+            yield url, client
+        finally:
+            client.close()
+    finally:
+        server.stop()
