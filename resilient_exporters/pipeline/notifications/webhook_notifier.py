@@ -25,9 +25,12 @@ class WebhookNotifier(BaseNotifier):
     """
 
     supported_options = {
-        "endpoints": Option(type=ListOf(str), default=[], help="URLs to post to."),
+        "endpoints": Option(
+            type=ListOf(str), default=[],
+            help='URLs to post to; {"env": "NAME"} takes them from the environment, and keeps them out of the job.',
+        ),
         "timeout": Option(type=float, default=30.0, help="Seconds for an answer."),
-    }
+    }  # fmt: skip
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

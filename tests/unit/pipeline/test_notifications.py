@@ -203,3 +203,12 @@ def test_apprise_services_that_there_are_not() -> None:
     with pytest.raises(ConfigurationError, match=r"URL 1 \(nosuch://…\)") as error:
         AppriseNotifier(team_urls=["nosuch://geheim"])
     assert "geheim" not in str(error.value)
+
+
+def test_endpoints_from_the_environment(service: WebService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token in one of them is not kept with the job."""
+    monkeypatch.setenv("HOOKS", f"{service.url}/a?token=geheim, {service.url}/b")
+    notifier = WebhookNotifier(endpoints={"env": "HOOKS"})
+    notifier.notify_start_dump(info={})
+    assert [request.path for request in service.requests] == ["/a?token=geheim", "/b"]
+    assert "geheim" not in repr(notifier)
