@@ -15,6 +15,7 @@ from resilient_exporters.tasks.task import BaseTask, formatted
 __all__ = ["Export", "ExportReport"]
 
 _BATCH = 1000
+_SAVING = 60.0  # seconds: a disk that is slow is no reason to fail, one that hangs is
 
 
 class ExportReport(NamedTuple):
@@ -73,7 +74,7 @@ class Export(BaseTask, abstract=True):
         for some in chunks(records(self.input), _BATCH):
             exporter.send(some, **self.options)
             count += len(some)
-        saved = exporter.save(self.timeout)
+        saved = exporter.save(max(_SAVING, self.timeout))
         report = exporter.flush(self.timeout)
         after = exporter.stats()
         delivered = _sum(after, "delivered") - _sum(before, "delivered")
