@@ -80,7 +80,7 @@ class Pattern:
         steps = self._cost.steps(len(text), name not in ("match", "fullmatch"))
         if steps <= _STEPS:
             found = getattr(self._re, name)(text)
-            return (list(found) if name == "finditer" else found), int(steps) >> 2
+            return (list(found) if name == "finditer" else found), int(steps) >> 4
         compiled = self._limited
         if compiled is None:
             raise LimitExceeded(

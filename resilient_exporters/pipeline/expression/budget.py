@@ -20,7 +20,7 @@ __all__ = [
     "size", "weigh",
 ]  # fmt: skip
 
-WORK: Final = 1_000_000
+WORK: Final = 500_000
 """Units for one evaluation."""
 MAX_TEXT: Final = 1_000_000
 """Longest text that an expression may make."""
