@@ -109,7 +109,11 @@ class _Members(BaseDecompressor):
 
 
 class ZLibDecompressor(_Members):
-    """Unpacks gzip (of one or more members) and zlib; which of them it is shows in its first bytes."""
+    """Unpacks gzip (of one or more members) and zlib; which of them it is shows in its first bytes.
+
+    The checksum stands at the end of a member. Damage that shows only there is said then; what was read of the member
+    before has gone on its way by that time.
+    """
 
     kind = "gzip or zlib"
     errors = (zlib.error,)
