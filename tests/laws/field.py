@@ -7,7 +7,9 @@ so that a year passes in minutes. ``python -m tests.laws.field --days 365`` prin
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
+import logging
 import os
 import random
 import resource
@@ -204,9 +206,14 @@ class Field:
         usual, dispatcher._LINK_EVERY = dispatcher._LINK_EVERY, DAY
         # A killed thread ends by SystemExit. A hook that keeps it keeps its engine, and with that all of its memory.
         hook, threading.excepthook = threading.excepthook, _ended
+        log = logging.getLogger(
+            "resilient_exporters"
+        )  # a year's lines would be kept by whoever shows them at a failure
+        propagated, log.propagate = log.propagate, False
         try:
             return self._run()
         finally:
+            log.propagate = propagated
             dispatcher._LINK_EVERY = usual
             threading.excepthook = hook
             os.statvfs = _STATVFS
@@ -270,6 +277,7 @@ class Field:
             figures.unlawful += one.accepted != settled + one.pending or min(one.pending, one.dead, one.delivered) < 0
         figures.most_backlog = max(figures.most_backlog, stats.pending)
         figures.most_disk = max(figures.most_disk, stats.disk_bytes)
+        gc.collect()  # the programs that were killed are this one's garbage
         rss = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
         figures.samples.append(
             Sample(
