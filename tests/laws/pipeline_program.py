@@ -14,7 +14,7 @@ from typing import Any
 
 from resilient_exporters.pipeline import BaseRecord, Pipeline
 from resilient_exporters.pipeline.checkpoint import Store
-from resilient_exporters.pipeline.filters.base import BaseFilter
+from resilient_exporters.pipeline.filters import DupeFilter
 from resilient_exporters.pipeline.groupers.base import BaseGrouper
 from resilient_exporters.pipeline.persistence import SqlitePersistence
 from resilient_exporters.pipeline.readers.iterable import IterableReader
@@ -22,31 +22,8 @@ from resilient_exporters.pipeline.writers import FSWriter, S3Writer, buffered
 
 DATABASE = "jobs.db"
 BUCKET = "readings"
-FULL = 1500
+FULL = 500
 """Records in a file."""
-
-
-class SeenFilter(BaseFilter):
-    """Leaves out keys that it saw; its state only grows."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._seen: set[int] = set()
-        self._new: list[int] = []
-
-    def filter(self, item: BaseRecord) -> bool:
-        if item["key"] in self._seen:
-            return False
-        self._seen.add(item["key"])
-        self._new.append(item["key"])
-        return True
-
-    def drain_journal(self) -> list[Any]:
-        new, self._new = self._new, []
-        return new
-
-    def replay_journal(self, entries: list[Any]) -> None:
-        self._seen.update(entries)
 
 
 class PlaceGrouper(BaseGrouper):
@@ -67,7 +44,7 @@ def source(records: int) -> Iterator[dict[str, Any]]:
 
 def place(key: int) -> str:
     """A few places with much, many with little."""
-    return f"hall-{key % 5}" if key % 4 else f"gate-{key % 200}"
+    return f"hall-{key % 5}" if key % 4 else f"gate-{key % 100}"
 
 
 def job_of(folder: Path) -> tuple[str | None, bool]:
@@ -94,14 +71,15 @@ def pipeline(folder: Path, records: int, target: str, url: str = "") -> Pipeline
         )
     )  # fmt: skip
     return Pipeline(
-        IterableReader(source(records)), SeenFilter(), PlaceGrouper(), writer=writer, resume=job_of(folder)[0],
+        IterableReader(source(records)), DupeFilter(key_field="key"), PlaceGrouper(), writer=writer,
+        resume=job_of(folder)[0],
         persistence=SqlitePersistence(database=str(folder / DATABASE)), work_dir=folder / "work",
     )  # fmt: skip
 
 
 def main() -> None:
     folder, records, *rest = sys.argv[1:]
-    vars(buffered)["_EARLY"] = 30_000  # some of these small files go the way of large ones
+    vars(buffered)["_EARLY"] = 15_000  # some of these small files go the way of large ones
     run = pipeline(Path(folder), int(records), *rest)
     print("begun", flush=True)
     run.run()
