@@ -58,17 +58,17 @@ class Seal:
         return zlib.crc32(self._last, zlib.crc32(self._first))
 
 
-def find(path: Path, place: Place) -> Path | None:
+def find(path: Path, place: Place) -> tuple[Path, int] | None:
     """The file that was read: the log itself, or what it was renamed or copied to. None: it is gone.
 
     Of a file of which nothing was read there is nothing to tell it by: then it is the one after that before it.
     """
-    files = list(_files(path))
+    files = _files(path)
     if not place.offset:
         return following(path, place.before, place.mtime)
     holding = [(one, status.st_ino) for one, status in files if _holds(one, status, place)]
-    same = [one for one, inode in holding if inode == place.inode]
-    return next((one for one in (*same, *(one for one, _ in holding))), None)
+    same = [one for one in holding if one[1] == place.inode]
+    return next(iter(same or holding), None)
 
 
 def before(path: Path, inode: int) -> int:
@@ -77,27 +77,40 @@ def before(path: Path, inode: int) -> int:
     return inodes[inodes.index(inode) - 1] if inode in inodes else inodes[-1]
 
 
-def following(path: Path, inode: int, mtime: int) -> Path:
-    """The file that comes after one.
+def following(path: Path, inode: int, mtime: int) -> tuple[Path, int]:
+    """The file that comes after one, and its inode: by the time it is opened its name may be that of another.
 
     Args:
         path: of the log.
         inode: of that file; 0: there was none.
         mtime: its last change, in nanoseconds, or a later time; needed where it is gone.
     """
-    files = list(_files(path))
+    files = _files(path)
     inodes = [status.st_ino for _, status in files]
     if not inode:
-        rest = [one for one, _ in files]
+        rest = files
     elif inode in inodes:
-        rest = [one for one, _ in files[inodes.index(inode) + 1 :]]
+        rest = files[inodes.index(inode) + 1 :]
     else:
-        rest = [one for one, status in files if status.st_mtime_ns > mtime]
-    return rest[0] if rest else path
+        rest = [one for one in files if one[1].st_mtime_ns > mtime]
+    return (rest[0][0], rest[0][1].st_ino) if rest else (path, 0)
 
 
-def _files(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """What the log was before, the oldest first, and the log; what is compressed cannot be gone on with."""
+def _files(path: Path) -> list[tuple[Path, os.stat_result]]:
+    """What the log was before, the oldest first, and the log; what is compressed cannot be gone on with.
+
+    While it is being rotated names move from file to file: it counts what two looks in a row have seen.
+    """
+    seen: list[tuple[Path, int]] = []
+    while True:
+        found = list(_listed(path))
+        names = [(one, status.st_ino) for one, status in found]
+        if names == seen:
+            return found
+        seen = names
+
+
+def _listed(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
     name = re.compile(re.escape(path.name) + r"[.\-_]\d[\dT:.\-_]*")
     found: list[tuple[Path, os.stat_result]] = []
     with os.scandir(path.parent) as entries:

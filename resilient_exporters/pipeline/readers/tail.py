@@ -105,7 +105,8 @@ class TailReader(BaseReader):
         if self._file is None and not self._begin():
             return False
         assert self._file is not None  # noqa: S101 - begun just now
-        self._notice_truncation(self._file.fileno())
+        if not self._in_place(self._file.fileno()):
+            return False
         block = self._file.read(_BLOCK)
         if block:
             self._cut(self._splitter.feed(block), block)
@@ -119,7 +120,8 @@ class TailReader(BaseReader):
         if not self._leaving:
             self._leaving = True  # whoever writes to it may do so for a moment longer: look again
             return not self._follow
-        return self._enter(following(self._path, self._inode, self._mtime))
+        path, inode = following(self._path, self._inode, self._mtime)
+        return self._enter(path, inode=inode)
 
     def _cut(self, lines: list[Any], block: bytes) -> None:
         """Take lines that were read, with their sizes; they and what the splitter holds are all that was read."""
@@ -148,19 +150,20 @@ class TailReader(BaseReader):
         kept, self._kept = self._kept, None
         if kept is None:
             return self._enter(self._path, self._end() if self._from_end else 0)
-        path = find(self._path, kept)
-        if path is not None:
-            return self._enter(path, kept.offset)
+        known = find(self._path, kept)
+        if known is not None:
+            self._kept = kept  # until it is open
+            return self._enter(known[0], kept.offset, inode=known[1])
         self.bad_records.add(
             str(self._path),
             "the file that was read is gone: rotated away and compressed or removed; what it held after this is missed",
             part=self.part,
             where=f"{self._path}, byte {kept.offset}",
         )
-        return self._enter(following(self._path, -1, kept.mtime))  # -1: no file has it
+        return self._enter(following(self._path, -1, kept.mtime)[0])  # -1: no file has it
 
-    def _enter(self, path: Path, offset: int = 0, splitter: LineSplitter | None = None) -> bool:
-        """Go on in a file. False: it is not there, and may come."""
+    def _enter(self, path: Path, offset: int = 0, splitter: LineSplitter | None = None, inode: int = 0) -> bool:
+        """Go on in a file. False: it is not there, and may come; or its name is that of another one by now."""
         try:
             file = path.open("rb", buffering=0)
         except FileNotFoundError as error:
@@ -170,7 +173,11 @@ class TailReader(BaseReader):
                 self.logger.info("waiting for %s, which is not there", path)
             self._said = True
             return False
+        if inode and os.fstat(file.fileno()).st_ino != inode:
+            file.close()
+            return False
         self.close()
+        self._kept = None
         file.seek(offset)
         self._splitter = splitter or line_deserializer(self).splitter()
         self._file, self._ends, self._offset = file, offset, offset - self._splitter.held
@@ -201,23 +208,22 @@ class TailReader(BaseReader):
         except FileNotFoundError:
             return False
 
-    def _notice_truncation(self, number: int) -> None:
-        """Go on in the copy of a file that was truncated, or else at its beginning."""
+    def _in_place(self, number: int) -> bool:
+        """Whether to read on: if the file was truncated in its copy, or else at its beginning. False: not yet."""
         assert self._read is not None  # noqa: S101 - there is a file
         kept, status = self._read.sum, os.fstat(number)
         if self._ends and Seal(number, self._ends).sum == kept and status.st_size >= self._ends:
             self._mtime = status.st_mtime_ns
-            return
+            return True
         copy = find(self._path, Place(-1, self._ends, kept, self._mtime, self._before))
-        if not self._ends and (copy is None or self._holds(copy)):
-            return
+        if not self._ends and (copy is None or copy[1] == self._inode):
+            return True
         if copy is not None:
-            self._enter(copy, self._ends, self._splitter)
-            return
+            return self._enter(copy[0], self._ends, self._splitter, inode=copy[1])
         self.logger.warning(
             "%s was truncated, and there is no copy: what it held after byte %d is missed", self._path, self._offset
         )
-        self._enter(self._path)
+        return self._enter(self._path)
 
     # -- position ------------------------------------------------------------------------------------------------
 
