@@ -36,7 +36,8 @@ _LEAVES: Final = PLAIN | {dt.datetime, dt.date, dt.time, dt.timedelta, decimal.D
 _SHORT: Final = 256
 _DIGITS: Final = 5_000
 _NO_DATA: Final = ("re", f"{__package__}.budget", "resilient_exporters.pipeline.pattern")
-_CONTAINERS: Final = (list, tuple, set, frozenset, deque)
+_CONTAINERS: Final = (dict, list, tuple, set, frozenset, deque)
+_SIZED: Final = (range, *_CONTAINERS, Sequence)
 
 
 class Table:
@@ -97,7 +98,7 @@ def size(value: Any) -> int:
         return value.bit_length() >> 3 if type(value) is int else 0
     if isinstance(value, (str, bytes, bytearray)):
         return len(value) >> 4
-    if isinstance(value, (range, dict, Sequence, *_CONTAINERS)):
+    if isinstance(value, _SIZED):
         return _length(value)
     return decimal_size(value) if isinstance(value, decimal.Decimal) else 1
 
@@ -142,7 +143,7 @@ def weigh(frame: Frame, value: Any, data: bool = False, depth: int = 0) -> None:
             decimal_size(value)
     elif isinstance(value, (str, bytes, bytearray)):
         charge(frame, len(value) >> 4)
-    elif isinstance(value, (dict, *_CONTAINERS)):
+    elif isinstance(value, _CONTAINERS):
         if depth > _MAX_NESTING:
             raise LimitExceeded(None, f"a value nested more than {_MAX_NESTING} times, or that holds itself")
         charge(frame, len(value) + 16)
