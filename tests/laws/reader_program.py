@@ -23,10 +23,13 @@ class Ending(TailReader):
     """Ends once nothing more came for a while after there is a file "stop" beside the log."""
 
     idle = 0
+    place: Any = None
 
     def pause(self, seconds: float) -> None:
         if Path(self.read_option("path")).with_name("stop").exists():
-            self.idle += 1
+            place = self.get_last_position()
+            self.idle = self.idle + 1 if place == self.place else 0
+            self.place = place
             self.finished = self.idle > 3
         super().pause(seconds)
 

@@ -23,7 +23,7 @@ KILLS = [3, pytest.param(100, marks=pytest.mark.soak, id="soak")]
 def lines(first: int, count: int) -> bytes:
     """One in a hundred is half a line."""
     whole = [json.dumps({"n": number, "text": f"reading {number}"}) for number in range(first, first + count)]
-    return "".join(f"{text[: 9 if at % 100 == 50 else None]}\n" for at, text in enumerate(whole, first)).encode()
+    return "".join(f"{text[: 12 if at % 100 == 50 else None]}\n" for at, text in enumerate(whole, first)).encode()
 
 
 def begun(folder: Path, source: str) -> Any:
