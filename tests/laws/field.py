@@ -181,6 +181,7 @@ class Field:
         engine._LIVE.discard(running)
         self.pool = None
         del running
+        gc.collect()  # a killed program has no memory any more
         # Closing the connection folded the log in, which nobody does at a kill: back to what it was.
         for path in list(queue.rglob("*")):
             if path.is_file() and path not in files:
@@ -277,7 +278,6 @@ class Field:
             figures.unlawful += one.accepted != settled + one.pending or min(one.pending, one.dead, one.delivered) < 0
         figures.most_backlog = max(figures.most_backlog, stats.pending)
         figures.most_disk = max(figures.most_disk, stats.disk_bytes)
-        gc.collect()  # the programs that were killed are this one's garbage
         rss = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
         figures.samples.append(
             Sample(
