@@ -83,10 +83,10 @@ def sftp_server(home: Path) -> Iterator[tuple[int, Path]]:
 
     async def end() -> None:
         server.close()
-        await server.wait_closed()
-        for connection in connections:
+        for connection in connections:  # first: from Python 3.12 on, a server waits for its connections
             connection.abort()
             await connection.wait_closed()
+        await server.wait_closed()
         await loop.shutdown_default_executor()
 
     server = run(begin())

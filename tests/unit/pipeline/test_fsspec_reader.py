@@ -100,6 +100,7 @@ def test_over_sftp_and_ftp(protocol: str, tmp_path: Path) -> None:
         again = FsspecReader(url=url)
         again.set_last_position(position)
         assert names(again) == ["2"]
+        again.close()
         reader.close()
     assert position == {
         "readed_streams": [f"{protocol}://127.0.0.1:{port}/in/1.jl.gz"],
