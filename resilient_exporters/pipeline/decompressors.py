@@ -71,7 +71,7 @@ class _Members(BaseDecompressor):
     padding: ClassVar[bool] = False  # zeros may follow: tapes and block devices leave them
 
     def _member(self) -> Any:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define _member()")
 
     def _unpacked(self, member: Any, data: bytes) -> Generator[bytes, None, bytes]:
         """All that can be unpacked of the data, in bounded blocks; returns what follows the member."""

@@ -10,7 +10,7 @@ import sys
 from typing import Any, Final
 
 if sys.version_info >= (3, 11):
-    from re import _parser as parser  # type: ignore[attr-defined]
+    from re import _parser as parser  # type: ignore[attr-defined] # the parser of re has no stub
 else:
     import sre_parse as parser
 

@@ -6,7 +6,7 @@ import asyncio
 import random
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -23,12 +23,12 @@ def switch_often() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
-def in_threads(count: int, work: object) -> None:
+def in_threads(count: int, work: Callable[[int], object]) -> None:
     failures: list[BaseException] = []
 
     def run(number: int) -> None:
         try:
-            work(number)  # type: ignore[operator]
+            work(number)
         except BaseException as error:
             failures.append(error)
 

@@ -576,7 +576,7 @@ def test_no_thread_wakes_up_while_nothing_happens() -> None:
     quiet.send({"n": 0}).result(PATIENCE)
     quiet.flush(PATIENCE)
     quiet._engine.dispatcher.ring()  # type: ignore[union-attr] # one look more, after which nothing is due
-    quiet._engine.keeper.tidy_soon()  # type: ignore[union-attr]
+    quiet._engine.keeper.tidy_soon()  # type: ignore[union-attr] # it was opened above
 
     # Then: both threads wait for a ring, not for time
     eventually(lambda: waits[-2:] == [None, None])
