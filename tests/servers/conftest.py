@@ -265,6 +265,11 @@ def gcs(servers: Servers) -> Instance:
     return or_skip("gcs", lambda: servers.shared("gcs"))
 
 
+@pytest.fixture
+def openssh(servers: Servers) -> Instance:
+    return or_skip("openssh", lambda: servers.shared("openssh"))
+
+
 # SQL
 
 

@@ -83,7 +83,8 @@ class FTPWriter(BaseStoreWriter):
             try:
                 ftp.rename(temporary, name)
             except ftplib.error_perm:  # some servers do not rename over a file
-                ftp.delete(name)
+                with contextlib.suppress(ftplib.error_perm):  # there is none: the next line says what is wrong
+                    ftp.delete(name)
                 ftp.rename(temporary, name)
 
     def _make_directory(self, ftp: ftplib.FTP, directory: str) -> None:

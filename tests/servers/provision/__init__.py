@@ -11,6 +11,7 @@ from tests.servers.provision.kafka import Kafka
 from tests.servers.provision.mongodb import FailCommand, FerretDB, MongoJava
 from tests.servers.provision.mosquitto import Mosquitto
 from tests.servers.provision.nginx import Nginx
+from tests.servers.provision.openssh import OpenSSH
 from tests.servers.provision.server import HOST, Instance, Server, ServerError
 from tests.servers.provision.sql import MariaDB, PostgreSQL
 from tests.servers.provision.stores import Azurite, GoogleStorage
@@ -34,5 +35,6 @@ SERVERS: dict[str, Server] = {
         Mosquitto(),
         Azurite(),
         GoogleStorage(),
+        OpenSSH(),
     )
 }

@@ -99,6 +99,19 @@ class Cache:
                 self._apt_fresh = True
             run(*quiet, "install", "-y", "--no-install-recommends", *packages, env=env)
 
+    def unpack(self, folder: Path, *packages: str) -> None:
+        """Unpack Debian packages into a folder; nothing of the system is touched, and nobody has to be root."""
+        if not (shutil.which("apt-get") and shutil.which("dpkg")):
+            raise UnavailableError(f"it comes from Debian's packages and there is no apt-get here ({packages[0]})")
+        with self._apt_turn:
+            if not os.geteuid() and not self._apt_fresh:
+                run("apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300", "update")
+                self._apt_fresh = True
+            run("apt-get", "-qq", "download", *packages, cwd=folder)
+        for archive in folder.glob("*.deb"):
+            run("dpkg", "-x", archive, folder)
+            archive.unlink()
+
     def need(self, program: str, package: str) -> None:
         """Make sure that a program is on PATH, from a Debian package if it is not."""
         if not shutil.which(program):

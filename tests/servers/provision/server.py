@@ -244,9 +244,9 @@ def free_port(count: int = 1) -> int:
             return int(first)
 
 
-def as_user(name: str) -> list[str]:
+def as_user(name: str, group: str | None = None) -> list[str]:
     """What to put in front of a command that refuses to run as root."""
-    return [] if os.geteuid() else ["setpriv", f"--reuid={name}", f"--regid={name}", "--clear-groups"]
+    return [] if os.geteuid() else ["setpriv", f"--reuid={name}", f"--regid={group or name}", "--clear-groups"]
 
 
 def _until_we_end(number: signal.Signals) -> list[str]:

@@ -15,6 +15,7 @@ import pytest
 from resilient_exporters import MissingModuleError
 from resilient_exporters.pipeline import (
     BaseRecord,
+    ConfigurationError,
     InconsistentWriteState,
     Pipeline,
     PipelineError,
@@ -122,6 +123,16 @@ def test_a_server_that_is_not_there_is_named() -> None:
         run(FTPWriter(**OPTIONS, host="127.0.0.1", port=1, ftp_user="u", ftp_password="p"))
 
 
+def test_a_directory_in_the_place_of_a_file_is_told_from_a_file_that_is_not_there(
+    home: Path, ftp: dict[str, Any]
+) -> None:
+    (home / "x_0000-g0.jl.gz").mkdir()
+    with pytest.raises(PipelineError, match=r"writing ftp://.*x_0000-g0\.jl\.gz failed") as caught:
+        run(FTPWriter(**{**OPTIONS, "filebase": "x_"}, **ftp))
+    assert "No such file" not in str(caught.value)
+    assert (home / "x_0000-g0.jl.gz").is_dir()
+
+
 # -- SFTP --------------------------------------------------------------------------------------------------------------
 
 
@@ -157,6 +168,12 @@ def test_a_wrong_sftp_password_is_said(home: Path, sftp: dict[str, Any]) -> None
     with pytest.raises(PipelineError, match=USER) as caught:
         run(SFTPWriter(**OPTIONS, **{**sftp, "sftp_password": "wrong-word"}))
     assert "wrong-word" not in str(caught.value)
+
+
+def test_neither_password_nor_key_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EXPORTERS_SFTP_PASSWORD", raising=False)
+    with pytest.raises(ConfigurationError, match=r"sftp_password is missing .*EXPORTERS_SFTP_PASSWORD.*key_file"):
+        SFTPWriter(**OPTIONS, host="h", sftp_user="u")
 
 
 # -- S3 ----------------------------------------------------------------------------------------------------------------
