@@ -27,7 +27,16 @@ demo: $(VENV)/.ready-demo
 	@$(BIN)/rexport demo
 
 test: $(VENV)/.ready-test servers
+ifdef WHAT
 	@$(BIN)/python -m pytest --quiet $(WHAT)
+else
+	@mkdir -p build
+	@$(BIN)/python -m pytest --quiet $(WITH_SERVERS) >build/test-servers.txt 2>&1 & servers=$$!; \
+	  trap 'kill $$servers; exit 130' INT TERM; \
+	  $(BIN)/python -m pytest --quiet tests $(WITH_SERVERS:%=--ignore=%); code=$$?; \
+	  echo "with servers, beside it:"; wait $$servers || code=$$?; \
+	  cat build/test-servers.txt; exit $$code
+endif
 
 test-quick: $(VENV)/.ready-test
 	@$(BIN)/python -m pytest --quiet --ignore=tests/servers $(WHAT)
@@ -64,6 +73,9 @@ servers: $(VENV)/.ready-test
 
 clean:
 	@rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+# They wait for servers more than they compute, so they run beside the others.
+WITH_SERVERS := tests/servers tests/compat
 
 # What each needs, installed once and again only when the pins change.
 

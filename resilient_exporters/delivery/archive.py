@@ -161,12 +161,16 @@ class Archive:
         return self._spool.fits([size], self._guard.growth())
 
     def _make_room(self, sizes: list[int]) -> bool:
-        """Whether rows of these sizes fit the bounds; drops the oldest rows to make it so, if that is the policy."""
-        while not self._spool.fits(sizes, self._guard.growth()):
+        """Whether rows of these sizes fit the bounds; drops the oldest rows to make it so, if that is the policy.
+
+        They leave room for a row of letters, which are kept whatever waits.
+        """
+        spare = self._spool.transaction_bytes
+        while not self._spool.fits(sizes, self._guard.growth(), spare):
             if self._queue.stock.freed:
                 self._write({}, [])
                 continue
-            if not self._queue.half_full() and self._spool.fits(sizes, _ANY):
+            if not self._queue.half_full() and self._spool.fits(sizes, _ANY, spare):
                 return False  # others fill the disk: that may pass, and memory has room until then
             if self._queue.settings.on_full != "drop_oldest" or not self._queue.drop_oldest_row():
                 return False

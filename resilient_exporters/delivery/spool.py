@@ -206,7 +206,7 @@ class Spool:
         """Bytes of the whole directory, as ``du`` shows them."""
         return disk_bytes(self.directory)
 
-    def fits(self, sizes: Iterable[int], growth: int) -> bool:
+    def fits(self, sizes: Iterable[int], growth: int, spare: int = 0) -> bool:
         """Whether rows of these sizes can be written within ``max_disk``, worst case assumed.
 
         SQLite uses the free pages of its file before it grows, so a file that is at its bound takes new rows as soon
@@ -215,6 +215,7 @@ class Spool:
         Args:
             sizes: of the rows, in bytes.
             growth: by how many bytes the directory may grow for the sake of others on the same file system.
+            spare: bytes within ``max_disk`` that are left to what comes later.
         """
         page = self._page
         new = sum(size + size // 128 + _ROW_SPARE for size in sizes)
@@ -222,7 +223,7 @@ class Spool:
         share = self._log_bytes
         # A transaction larger than the log's share passes through it as well, and the log keeps that size for a while.
         log_bytes = max(share + max(share, new + new // 32), _blocks(self.directory / FILES[1])) + _SPARE
-        room = self.max_disk - others - log_bytes
+        room = self.max_disk - others - log_bytes - spare
         with translated():
             file = self._pragma("page_count") * page
             used = file - self._pragma("freelist_count") * page

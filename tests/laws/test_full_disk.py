@@ -168,12 +168,11 @@ def test_the_bound_holds_for_everything_in_the_directory(disk: Path) -> None:
     # Then
     assert list(place.glob("damaged-*")) or balanced(target).targets["target"].dropped["corrupt"]
     assert balanced(target).targets["target"].dead
-    # A letter is kept even where waiting records fill the bound: one row of them may stand above it.
-    assert worst <= most + most // 16, f"{worst} > {most}: {listing(place)}"
+    assert worst <= most, f"{worst} > {most}: {listing(place)}"
     assert worst > most // 2, "the bound was not reached"
     before = listing(place)
     target.close(0)
-    assert du(place) <= most + most // 16, f"{before} became {listing(place)}"
+    assert du(place) <= most, f"{before} became {listing(place)}"
 
 
 PROGRAM = """
