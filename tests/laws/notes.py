@@ -74,7 +74,7 @@ class Notes:
         born: when each was accepted.
         at: records by place.
         may_miss: what a power cut may have taken.
-        maybe: the record that was being sent at a kill.
+        maybe: the record that was being sent at a kill, until the disk has shown what waits.
         faults: laws that were broken where nobody could raise.
     """
 
@@ -126,7 +126,6 @@ class Notes:
         append = queue.append
 
         def accept(payload: bytes, flags: int = 0) -> int:
-            self.maybe = None
             try:
                 place = append(payload, flags)
             except QueueFullError:

@@ -152,7 +152,8 @@ class Model(RuleBasedStateMachine):
 
     def during(self, crash: int | None, act: Any, present: set[str] | None = None) -> bool:
         """Do something, and perhaps be killed in it."""
-        self.world.stage.crash_in = crash
+        # While one record is in doubt, no second one: which of them waits could not be told.
+        self.world.stage.crash_in = crash if self.world.maybe is None else None
         try:
             act()
         except Killed:

@@ -88,7 +88,8 @@ class World(Notes):
             members = [Scripted(self, self.sites[name], **self.member_options.get(name, {})) for name in self.present]
             self.exporter = ExporterPool(members, name="pool", **options)
         self.exporter.has_unsent_data()
-        self.maybe = None
+        if not self.engine.keeper._blind:
+            self.maybe = None
 
     def end(self, *, power: bool = False) -> None:
         """The process is killed, here and now; ``power``: the machine with it."""
@@ -379,6 +380,8 @@ class World(Notes):
                 more = set()
             assert not more, f"{name}: {more} wait again"
             assert there == set(book.open), f"{name}: {set(book.open) - there} are gone"
+        if late:
+            self.maybe = None
 
     def _find_letters(self) -> None:
         """A kill may have come between a letter and the cursor that counts it, or the record that is replayed."""
