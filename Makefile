@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 WHAT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick coverage bench bench-servers bench-smoke soak lint docs servers clean
+.PHONY: help demo test test-quick coverage bench bench-outage bench-report bench-servers bench-smoke soak lint docs servers clean
 
 help:
 	@echo "make demo         install the command and watch a link fail and come back"
@@ -17,8 +17,10 @@ help:
 	@echo "make coverage     the quick tests, with a report of the branches not taken"
 	@echo "make lint         ruff, mypy --strict, the layers"
 	@echo "make docs         build the documentation into build/docs, warnings are errors"
-	@echo "make bench        all benchmarks, the table of the README (bench-smoke: whether they run at all)"
+	@echo "make bench        how fast, how small, how quiet, under 15 minutes (bench-smoke: whether they run at all)"
 	@echo "make bench-servers  how fast a backlog drains into the real servers"
+	@echo "make bench-outage what nine senders lose in an outage, nine minutes"
+	@echo "make bench-report tables and plots of docs/performance, of what the benchmarks have found"
 	@echo "make soak         the tests that take minutes to hours"
 	@echo "make servers      only install the real servers"
 	@echo "make clean        remove .venv, build/ and caches"
@@ -52,6 +54,12 @@ bench: $(VENV)/.ready-bench
 
 bench-servers: $(VENV)/.ready-bench servers
 	@$(BIN)/python -m benchmarks servers
+
+bench-outage: $(VENV)/.ready-bench
+	@$(BIN)/python -m benchmarks outage
+
+bench-report: $(VENV)/.ready-bench
+	@$(BIN)/python -m benchmarks report
 
 bench-smoke: $(VENV)/.ready-bench
 	@$(BIN)/python -m benchmarks --smoke

@@ -1,32 +1,47 @@
-"""Run the benchmarks, all or those that are named."""
+"""Run the benchmarks, all or those that are named, or make the report of what they found."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 import traceback
 
 from benchmarks.harness import Bench
 
 NAMES = (
-    "send", "accept", "through_disk", "bytes_written", "backlog", "idle", "closing", "importing", "outage", "pipeline",
+    "send", "accept", "through_disk", "bytes_written", "backlog", "idle", "closing", "importing", "pipeline",
 )  # fmt: skip
-GROUPS = {"servers": ("drain_servers",)}
-"""Benchmarks that need more than Python, run only when they or their group are named."""
+GROUPS = {"servers": ("drain_servers",), "outage": ("outage",)}
+"""Benchmarks that need more than Python, or much time, run only when they or their group are named."""
 
-_ALL = (*NAMES, *(name for group, names in GROUPS.items() for name in (group, *names)))
+QUICK = (*NAMES, "outage")
+"""What a smoke run runs."""
+
+_GROUPED = tuple(dict.fromkeys(name for group, names in GROUPS.items() for name in (group, *names)))
+_ALL = (*NAMES, *_GROUPED)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="How fast, how small, how quiet.")
-    which = f"of: {', '.join(_ALL)}; default: the first {len(NAMES)}, the others need servers"
+    which = (
+        f"of: {', '.join(_ALL)}; default: the first {len(NAMES)}, the others need servers, agents or nine minutes; "
+        "or report: makes docs/performance of build/bench"
+    )
     parser.add_argument("names", nargs="*", metavar="name", help=which)
     parser.add_argument("--smoke", action="store_true", help="few records, one repeat: only whether they run")
     given = parser.parse_args()
+    if given.names == ["report"]:
+        from benchmarks import report
+
+        return report.main()
     if strange := sorted(set(given.names) - set(_ALL)):
-        parser.error(f"no benchmark {', '.join(strange)}; there are: {', '.join(_ALL)}")
-    names = [each for name in given.names or NAMES for each in GROUPS.get(name, (name,))]
+        parser.error(f"no benchmark {', '.join(strange)}; there are: report, {', '.join(_ALL)}")
+    if not given.smoke and os.getloadavg()[0] > 1:
+        print(f"NOISE: the load is {os.getloadavg()[0]:.1f}; times will be upper bounds, ratios swing", flush=True)
+    wanted = given.names or (QUICK if given.smoke else NAMES)
+    names = dict.fromkeys(each for name in wanted for each in GROUPS.get(name, (name,)))
     failed = False
     for name in names:
         module = importlib.import_module(f"benchmarks.{name}")
@@ -36,7 +51,9 @@ def main() -> int:
         except Exception:  # noqa: BLE001 - one that fails must not hide the others
             traceback.print_exc()
             failed = True
-        bench.finish()
+            bench.finish(failed=True)
+        else:
+            bench.finish()
     return int(failed)
 
 

@@ -13,29 +13,32 @@ from benchmarks.material import Target, readings
 def run(bench: Bench) -> None:
     count = bench.size(200_000, 20_000)
     seconds = bench.size(20, 2)
+    found = bench.measure(
+        {
+            "outage": (outage, {"count": count}),
+            "outage, no zstandard": (outage, {"count": count, "without": ["zstandard"]}),
+            "healthy, burst": (healthy, {"count": count, "rate": 0}),
+        }
+    )
     cases: dict[str, tuple[Any, dict[str, Any]]] = {
-        "outage": (outage, {"count": count}),
-        "outage, no zstandard": (outage, {"count": count, "without": ["zstandard"]}),
-        "healthy, burst": (healthy, {"count": count, "rate": 0}),
         "healthy, 10000/s": (healthy, {"count": 10_000 * seconds, "rate": 10_000}),
         "healthy, 100/s": (healthy, {"count": 100 * seconds, "rate": 100}),
     }
     rates = (1, 100, 2_000)
     cases |= {f"outage, {rate}/s": (outage, {"count": rate * seconds, "rate": rate}) for rate in rates}
-    found = bench.measure(cases, repeats=3)
+    found |= bench.measure(cases, repeats=3, together=True)
     start = column(found["outage"], "start")
-    payload = [200.0] * len(start)
-    name = "the payload"
+    payload = ("the payload", [200.0])
     for case, text in (("outage", "outage and drain, burst"), ("outage, no zstandard", "the same without zstandard")):
-        bench.row(text, column(found[case], "bytes"), "B/record", beside=(name, payload), most=100)
+        bench.row(text, column(found[case], "bytes"), "B/record", beside=payload, most=100)
         bench.row("  of that for the drain", column(found[case], "drain"), "B/record")
         bench.row("  rows by the wear meter", column(found[case], "rows"), "B/record")
     for rate in rates:
         ours = found[f"outage, {rate}/s"]
-        bench.row(f"outage and drain, {rate}/s", column(ours, "bytes"), "B/record", beside=(name, payload))
+        bench.row(f"outage and drain, {rate}/s", column(ours, "bytes"), "B/record", beside=payload)
         bench.row("  per second of outage", [rate * value for value in column(ours, "bytes")], "B/s")
     for case, goal in (("healthy, 100/s", 0), ("healthy, 10000/s", 0), ("healthy, burst", None)):
-        bench.row(case, column(found[case], "bytes"), "B/record", beside=(name, payload), most=goal)
+        bench.row(case, column(found[case], "bytes"), "B/record", beside=payload, most=goal)
     bench.row("opening a queue for the first time", start, "B")
     bench.note("write_bytes of /proc/self/io; outage: from making the queue to after close; healthy: once it is open")
     bench.note(

@@ -25,6 +25,7 @@ def run(bench: Bench) -> None:
             "listener": (listener, {"seconds": seconds}),
         },
         repeats=3,
+        together=True,
     )
     peer = found["listener"]
     bench.row("constructed, nothing sent: threads", column(found["made"], "threads"), most=0)

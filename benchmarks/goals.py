@@ -1,0 +1,133 @@
+"""The goals that were set before anything was measured, and where their figures stand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["GOALS", "Found", "Goal"]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One of them.
+
+    Args:
+        text: what is to be reached, without the bar.
+        benchmark: that measures it.
+        figure: name of its row there.
+        most, least: the bar.
+        beside: the peer of the row, where several rows have the same name.
+        of: what is compared with the bar: "ours", "ratio", or "times", how many times less than the peer's ours is.
+        unit: of the bar, where the row has none.
+    """
+
+    text: str
+    benchmark: str
+    figure: str
+    most: float | None = None
+    least: float | None = None
+    beside: str | None = None
+    of: str = "ours"
+    unit: str = ""
+
+    @property
+    def bar(self) -> float:
+        """The number to reach."""
+        found = self.most if self.most is not None else self.least
+        assert found is not None
+        return found
+
+    def find(self, results: Mapping[str, Mapping[str, Any]]) -> Found | None:
+        """What was measured, if it was."""
+        for row in results.get(self.benchmark, {}).get("rows", ()):
+            if row.get("figure") == self.figure and self.beside in {None, row["beside"]}:
+                samples = [float(one) for one in (row["ours"] if self.of == "ours" else row["ratios"])]
+                if self.of == "times":
+                    samples = [1 / one for one in samples if one]
+                if samples:
+                    return Found(samples, self.unit or (row["unit"] if self.of == "ours" else "x"))
+        return None
+
+
+@dataclass(frozen=True)
+class Found:
+    """The samples for a goal, and their unit."""
+
+    samples: list[float]
+    unit: str
+
+
+_AWAY = "outage and drain, burst"
+_IDLE = "healthy, nothing to send: CPU"
+
+GOALS: tuple[tuple[str, tuple[Goal, ...]], ...] = (
+    (
+        "What `send` costs its caller",
+        (
+            Goal("median, a burst into a healthy target", "send", "healthy, burst: p50", most=2.0),
+            Goal("beside `queue.Queue.put`", "send", "healthy, burst: p50", most=2.5, beside="Queue.put", of="ratio"),
+            Goal("cheaper than OpenTelemetry's `emit`", "send", "healthy, burst: p50", least=6,
+                 beside="OpenTelemetry emit", of="times"),
+            Goal("99.9 % of calls", "send", "healthy, burst: p99.9", most=100, beside="Queue.put"),
+            Goal("99.9 % of calls, target away", "send", "target away: p99.9", most=100, beside="Queue.put"),
+        ),
+    ),
+    (
+        "On disk",
+        (
+            Goal("accept rate beside a framed append with fdatasync per 500", "accept", "accept rate, dicts of 200 B",
+                 least=0.5, of="ratio"),
+            Goal("CPU per million accepted and saved, encoding included", "accept",
+                 "CPU per million accepted and saved, dicts of 200 B", most=3.0),
+            Goal("put, saved, delivered, deleted, beside persist-queue's FIFOSQLiteQueue", "through_disk",
+                 "rate, send to deleted", least=80, beside="FIFOSQLiteQueue", of="ratio"),
+            Goal("the same beside its UniqueQ", "through_disk", "rate, send to deleted", least=80, beside="UniqueQ",
+                 of="ratio"),
+            Goal("the same beside a raw append", "through_disk", "rate, send to deleted", least=0.5,
+                 beside="raw append", of="ratio"),
+        ),
+    ),
+    (
+        "Frugality",
+        (
+            Goal("written on a healthy link, 100/s", "bytes_written", "healthy, 100/s", most=0),
+            Goal("written on a healthy link, 10,000/s", "bytes_written", "healthy, 10000/s", most=0),
+            Goal("written for a record of 200 B, in and out, through an outage", "bytes_written", _AWAY, most=100),
+            Goal("CPU with nothing to do", "idle", _IDLE, most=0.05),
+            Goal("wake-ups with nothing to do", "idle", "healthy, nothing to send: wake-ups", most=0),
+            Goal("RSS with 200,000 waiting, Python included", "backlog", "200,000 waiting: RSS after opening", most=40),
+            Goal("RSS with 10,000,000 waiting, Python included", "backlog", "10,000,000 waiting: RSS after opening",
+                 most=80),
+        ),
+    ),
+    (
+        "Nothing lost, no waiting",
+        (
+            Goal("`close` with the target away, 100,000 just sent", "closing", "100000 wait, just sent: close()",
+                 most=50),
+            Goal("lost in an outage of 60 s", "outage", "resilient_exporters, outage 60 s: lost", most=0),
+            Goal("lost in an outage of 420 s", "outage", "resilient_exporters, outage 420 s: lost", most=0),
+            Goal("lost when closed in an outage", "outage", "resilient_exporters, close: lost", most=0),
+            Goal("lost by kill -9 in an outage", "outage", "resilient_exporters, kill -9: lost", most=0),
+        ),
+    ),
+    (
+        "Into real servers, beside the raw client",
+        (
+            Goal("MongoDB's wire protocol", "drain_servers", "mongodb: records", least=0.9, of="ratio"),
+            Goal("Elasticsearch", "drain_servers", "elasticsearch: records", least=0.9, of="ratio"),
+            Goal("PostgreSQL", "drain_servers", "postgresql: records", least=0.9, of="ratio"),
+            Goal("MariaDB", "drain_servers", "mariadb: records", least=0.9, of="ratio"),
+        ),
+    ),
+    (
+        "Pipeline",
+        (
+            Goal("records beside a loop by hand, at its level 6", "pipeline", "records", least=0.7,
+                 beside="loop with json and gzip, level 6", of="ratio"),
+        ),
+    ),
+)  # fmt: skip
+"""Chapter by chapter."""
