@@ -11,7 +11,8 @@ import traceback
 from benchmarks.harness import Bench
 
 NAMES = (
-    "send", "accept", "through_disk", "bytes_written", "backlog", "idle", "closing", "importing", "pipeline",
+    "send", "send_peers", "accept", "through_disk", "bytes_written", "backlog", "idle", "closing", "importing",
+    "pipeline",
 )  # fmt: skip
 GROUPS = {"servers": ("drain_servers",), "outage": ("outage",)}
 """Benchmarks that need more than Python, or much time, run only when they or their group are named."""
