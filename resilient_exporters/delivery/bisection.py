@@ -18,6 +18,12 @@ ALONE = 5
 _FORGET = 1000
 """After how many batches a size that was too large is tried again."""
 
+_COMFORT = 2 / 3
+"""What a batch may take of its time, by what smaller ones took: then there is room for a bad minute."""
+
+_PATIENCE, _MOST_PATIENT = 4, 64
+"""So many batches that took more than that pass before a larger one is tried all the same, at first and at most."""
+
 
 class Suspect(NamedTuple):
     """A record that failed alone often enough to ask whether it is the record or the target."""
@@ -35,6 +41,10 @@ class Bisection:
     alone: one call for each power of two. A record that fails alone ``ALONE`` times with an unclear error is passed
     over once; whether the target takes the record behind it proves which of the two is at fault.
 
+    A batch that took too long is halved as well. On a narrow link the size then grows to what takes two thirds of the
+    time. That more records take more time is a guess, wrong where each call has its price: so a larger one is tried
+    now and then, and the more seldom the more often it failed.
+
     Args:
         most: records of a full batch.
 
@@ -42,12 +52,18 @@ class Bisection:
         suspect: the record that is passed over just now.
     """
 
-    __slots__ = ("_alone", "_delivered", "_full", "_good", "_largest", "_most", "_range", "suspect")
+    __slots__ = (
+        "_alone", "_delivered", "_full", "_good", "_hold", "_largest", "_most", "_passed", "_patience", "_range",
+        "suspect",
+    )  # fmt: skip
 
     def __init__(self, most: int) -> None:
         self._full = most
         self._most = self._largest = most
         self._good = 0
+        self._hold = _PATIENCE
+        self._patience = _PATIENCE
+        self._passed = False
         self._range: tuple[int, int] | None = None
         self._alone = (-1, 0)
         self._delivered = 0
@@ -69,12 +85,28 @@ class Bisection:
         """How often a record failed alone in a row."""
         return self._alone[1] if self._alone[0] == offset else 0
 
-    def taken(self) -> None:
-        """A batch was answered: the next may be twice as large, up to the full size."""
+    def taken(self, records: int, share: float) -> None:
+        """A batch of so many was answered: the next may be twice as large, up to the full size.
+
+        Args:
+            records: of the batch.
+            share: of the time that it had, how much it took.
+        """
         self._good += 1
         if self._good >= _FORGET:
             self._largest = self._full
-        self._most = min(self._largest, self._most * 2)
+        self._passed = True
+        more = records * 2
+        if share <= _COMFORT / 2:
+            self._hold = self._patience = _PATIENCE
+        elif share < _COMFORT:
+            more = max(records + 1, int(records * _COMFORT / share))
+        elif self._hold:
+            self._hold -= 1
+            return
+        else:
+            self._hold = self._patience
+        self._most = min(self._largest, max(self._most, more))
 
     def too_large(self, records: int) -> None:
         """A batch of so many was too large: stay below it, and try again only after many batches."""
@@ -86,9 +118,18 @@ class Bisection:
         """It was one record: what was too large because of it says nothing about the others."""
         self._largest = self._full
 
-    def shrink(self, records: int) -> None:
-        """A batch of so many failed with the target: the next has half of them."""
+    def shrink(self, records: int, *, slow: bool = False) -> None:
+        """A batch of so many failed with the target: the next has half of them.
+
+        Args:
+            records: of the batch.
+            slow: it was not refused, it took too long. If a smaller one had passed, it is the size rather than an
+                outage.
+        """
         self._most = max(1, min(self._most, records) // 2)
+        if slow:
+            self._patience = min(_MOST_PATIENT, self._patience * (2 if self._passed else 1))
+            self._hold, self._passed = self._patience, False
 
     def search(self, start: int, stop: int, cursor: Cursor) -> None:
         """Something is wrong in this range: halve it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from resilient_exporters.errors import InvalidConfigError
 
 __all__ = ["Concurrency", "Rate"]
@@ -43,13 +45,15 @@ class Concurrency:
         """Batches that may be in flight now."""
         return int(self._level)
 
-    def note(self, seconds: float, *, full: bool, failed: bool) -> None:
+    def note(self, seconds: float, *, full: bool, failed: bool, most: float = math.inf) -> None:
         """An attempt has ended.
 
         Args:
             seconds: how long it took.
             full: the batch was large enough to say that there is a backlog.
             failed: the target did not take it.
+            most: seconds that one should not take longer than, by far: where one more in flight might bring that, as
+                on a link that is full, there is none.
         """
         if not self._auto:
             return
@@ -58,7 +62,7 @@ class Concurrency:
         if failed or slow:
             self._level = max(1.0, self._level / 2)
         elif full:
-            self._grow(before, seconds)
+            self._grow(before, seconds, most)
         else:
             self._level = max(1.0, self._level - 1 / self._level)
         if full and not failed:
@@ -66,7 +70,7 @@ class Concurrency:
         if self.level != before:
             self._seen = 0
 
-    def _grow(self, level: int, seconds: float) -> None:
+    def _grow(self, level: int, seconds: float, most: float) -> None:
         self._seen += 1
         if self._seen > level:  # those that were in flight when the level changed say nothing of it
             known = self._times.get(level, seconds)
@@ -78,6 +82,8 @@ class Concurrency:
             return  # a round to get there, and one to look at; after that it stays, unless it grows
         elif level > 1 and not self._gains(level):
             self._level, self._hold = level - 1.0, _HOLD
+        elif seconds * (level + 1) > most * level:
+            self._seen = level + 1
         else:
             self._level = min(float(_MOST), level + 1.0)
 

@@ -280,11 +280,9 @@ class Target:
         delivered = self.cursor.delivered - before
         seconds = now - attempt.started
         self._judge(attempt, offsets, failure, decoded, now, delivered)
-        self.concurrency.note(
-            seconds,
-            full=len(offsets) >= self._settings.batch_records // 2,
-            failed=isinstance(failure, (Retry, Unclear)),
-        )
+        full = len(offsets) >= self._settings.batch_records // 2 or taken.size >= self._settings.batch_bytes // 2
+        failed = isinstance(failure, (Retry, Unclear))
+        self.concurrency.note(seconds, full=full, failed=failed, most=(attempt.sink.timeout or math.inf) / 2)
         if delivered:
             self._listener.delivered(self.name, delivered, seconds)
 
@@ -305,7 +303,7 @@ class Target:
             for first, stop in ranges_of(offsets):
                 self.settlement.drop(first, stop, "full")
         if failure is None or isinstance(failure, Full):
-            self._bisection.taken()
+            self._bisection.taken(len(offsets), _share(attempt, now))
             self._is_there("healthy again")
             return
         for start, stop in attempt.taken.runs:
@@ -377,13 +375,13 @@ class Target:
         """Wait: the target does not take anything just now."""
         if delivered:
             self.breaker.failures = 0
-        slow = attempt.sink.timeout > 0 and now - attempt.started >= attempt.sink.timeout / 2
+        slow = _share(attempt, now) >= 1 / 2
         alone = isinstance(failure, Unclear) and len(offsets) == 1 and self._bisection.doubts(offsets[0], self.cursor)
         opens = self.breaker.fail(now, failure.reason, getattr(failure, "after", None), alone=alone)
         if not delivered and (opens or slow):
             # The probe is smaller; and where it takes long, fewer may get through in time. That quick refusals go on
             # says nothing about the size.
-            self._bisection.shrink(len(offsets))
+            self._bisection.shrink(len(offsets), slow=slow)
         if decoded is not None and self.breaker.gives_up(now):
             reason = f"given up after {self.breaker.failures} attempts: {failure.reason}"
             pairs = zip(decoded.offsets, decoded.records, strict=True)
@@ -434,6 +432,11 @@ class Target:
             last_error=self.last_error,
             hung=self.hung,
         )
+
+
+def _share(attempt: Attempt, now: float) -> float:
+    """Of the time that an attempt has, how much it took."""
+    return (now - attempt.started) / (attempt.sink.timeout or math.inf)
 
 
 _ANSWERS = (Reject, Split, Full)

@@ -206,7 +206,8 @@ class SQLExporter(Exporter):
     def disconnect(self) -> None:
         """Close the pooled connections (not those of an Engine that was given)."""
         self._database.close()
-        self._schema.forget()
+        if self._schema.older_than(_LASTING):
+            self._schema.forget()
 
     def export(self, batch: Batch) -> Outcome | Sequence[Outcome | None] | None:
         """Write a batch in one transaction.
@@ -225,8 +226,11 @@ class SQLExporter(Exporter):
             self._look_again()
             return self._attempt(batch)
         except Exception as error:
-            if self._judge(error) == "split":
+            verdict = self._judge(error)
+            if verdict == "split":
                 return Split(str(self._told(error)))
+            if verdict != "retry":
+                self._schema.forget()  # it may be mended there
             raise self._told(error) from error
 
     def _attempt(self, batch: Batch) -> Sequence[Outcome | None] | None:
@@ -297,6 +301,10 @@ class SQLExporter(Exporter):
 
 _FRESH: Final = 1.0
 """Seconds for which what is known of the tables is good enough to refuse a record."""
+
+_LASTING: Final = 3600.0
+"""Seconds for which it outlives a connection: to look again is a dozen round trips, on a bad link all the time that
+there is. What is changed there meanwhile is found by the errors that it makes; a new column may go unused for so long."""
 
 
 def _one_of(name: str, value: object, allowed: tuple[str | None, ...]) -> None:
