@@ -6,7 +6,6 @@ import gzip
 import json
 import math
 import random
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 from tests import programs
 from tests.laws import pipeline_program as program
+from tests.laws.killing import killed_until_done, run_to_its_end
 
 PROGRAM = Path(program.__file__)
 Files = Callable[[Path], dict[str, bytes]]
@@ -75,39 +75,6 @@ def bucket() -> Iterator[Bucket]:
     one.close()
 
 
-def begun(folder: Path, records: int, *rest: str) -> Any:
-    """The program, begun or resumed."""
-    child = programs.start(PROGRAM, folder, records, *rest)
-    assert child.stdout is not None
-    assert child.stdout.readline() == "begun\n", child.communicate()
-    return child
-
-
-def run_to_its_end(folder: Path, records: int, *rest: str) -> float:
-    """Run it, or resume it, and let it be. Returns the seconds that it took."""
-    child = begun(folder, records, *rest)
-    started = time.monotonic()
-    _, errors = child.communicate(timeout=programs.PATIENCE)
-    assert child.returncode == 0, errors
-    return time.monotonic() - started
-
-
-def killed_until_done(folder: Path, records: int, chance: random.Random, kills: int, longest: float, *rest: str) -> int:
-    """Run it, kill it at up to so many random moments, resume it until it is done. Returns how often it was killed."""
-    folder.mkdir()
-    done = 0
-    while done < kills and not program.job_of(folder)[1]:
-        child = begun(folder, records, *rest)
-        time.sleep(chance.uniform(0, longest))  # the moment of the kill is what is drawn: nothing is waited for
-        child.kill()
-        done += child.wait() == -9
-        child.communicate()
-    if not program.job_of(folder)[1]:
-        run_to_its_end(folder, records, *rest)
-    assert program.job_of(folder)[1]
-    return done
-
-
 def check(files: dict[str, bytes], records: int) -> None:
     """Every record once, in files of the right names, and the MD5 file says so."""
     keys = {reading["key"] for reading in program.source(records)}
@@ -146,13 +113,13 @@ def test_killed_at_any_moment(
     chance = random.Random(6)
     # Given: how long it takes, unless it is killed
     (tmp_path / "calm").mkdir()
-    longest = run_to_its_end(tmp_path / "calm", records, *rest) / 2
+    longest = run_to_its_end(PROGRAM, tmp_path / "calm", records, *rest) / 2
     check(files(tmp_path / "calm"), records)
     # When: it is killed so often, in as many runs as that takes
     done = runs = 0
     while done < kills:
         folder = tmp_path / f"run{runs}"
-        done += killed_until_done(folder, records, chance, kills - done, longest, *rest)
+        done += killed_until_done(PROGRAM, folder, chance, kills - done, longest, records, *rest)
         # Then
         check(files(folder), records)
         runs += 1

@@ -6,7 +6,7 @@ from io import BytesIO
 from typing import Any, Final
 
 from resilient_exporters.errors import RejectedError
-from resilient_exporters.pipeline.errors import PipelineError
+from resilient_exporters.pipeline.errors import ConfigurationError, PipelineError
 from resilient_exporters.pipeline.formatters.base import BaseFormatter
 from resilient_exporters.pipeline.formatters.json import JsonExportFormatter
 from resilient_exporters.pipeline.http_client import HTTPClient, check_url, checked_headers
@@ -45,6 +45,9 @@ class HTTPWriter(OutboxWriter):
         super().__init__(*args, **kwargs)
         self._url: str = self.read_option("url")
         self._headers = checked_headers(self.read_option("headers"))
+        self._given = {name.lower() for name in self._headers}
+        if "idempotency-key" in self._given:
+            raise ConfigurationError(None, "headers: Idempotency-Key is made for each request, leave it out")
         self._client = HTTPClient(type(self).__name__, self.read_option("timeout"))
 
     def pack(self, record: BaseRecord) -> bytes:
@@ -55,21 +58,25 @@ class HTTPWriter(OutboxWriter):
         """Send a request."""
         formatter = _formatter(self)
         kind = self.read_option("content_type") or _TYPES.get(formatter.file_extension, "application/octet-stream")
-        headers = {"Content-Type": kind, **self._headers, "Idempotency-Key": self.id_of(parcel)}
+        ours = {"Content-Type": kind, "Idempotency-Key": self.id_of(parcel)}
+        headers = {**{name: text for name, text in ours.items() if name.lower() not in self._given}, **self._headers}
         try:
             self._client.send(self._url, document(formatter, entries), headers, method=self.read_option("method"))
         except RejectedError as error:
             if self.bad_records.choice == "fail":
                 raise PipelineError(None, f"a batch of {parcel.count} records is refused: {error}") from error
             self.bad_records.add(
-                b"\n".join(entries), error, part=self.part, where=f"request {parcel.number}, {parcel.count} records"
-            )
+                formatter.separator.join(entries), error, part=self.part,
+                where=f"request {parcel.number}, {parcel.count} records",
+            )  # fmt: skip
+            self.items_count -= parcel.count
             return
         self.set_metadata("requests", (self.get_metadata("requests") or 0) + 1)
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+        super().close()
 
 
 def document(formatter: BaseFormatter, entries: list[bytes]) -> bytes:

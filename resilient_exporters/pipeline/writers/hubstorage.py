@@ -69,6 +69,11 @@ class HubstorageWriter(BaseWriter):
         self._collection.set(list({record["_key"]: record for record in self._taken}.values()))
         self._taken = []
 
+    def finish_writing(self) -> None:
+        """Used alone, without a pipeline, it stores what was taken."""
+        if self._taken:
+            self.prepare()
+
     def close(self) -> None:
         """Close connections."""
         self._collection.close()

@@ -73,6 +73,7 @@ class OutboxWriter(BaseWriter):
     Nothing goes out before the commit that knows of it, and what goes out has a number that a repetition has, too: the
     service can tell it from something new. A parcel's file is removed once it was taken, so that a resume sends again
     only what was under way when the program was killed: between the answer of the service and the removal of the file.
+    Where the service refused something, the file stays until that is on record, too.
 
     A subclass writes ``pack`` and ``deliver``.
     """
@@ -97,6 +98,7 @@ class OutboxWriter(BaseWriter):
         self._ready: list[Parcel] = []
         self._unwritten: dict[int, bytearray] = {}
         self._unsynced: set[int] = set()
+        self._refused: list[Path] = []
 
     # -- what a subclass writes ----------------------------------------------------------------------------------
 
@@ -163,6 +165,11 @@ class OutboxWriter(BaseWriter):
     def _path(self, number: int) -> Path:
         return self.workplace.path / f"parcel-{number}"
 
+    @property
+    def _mark(self) -> Path:
+        """Is there as long as the directory is the one that the job began with: a parcel that lacks was taken, then."""
+        return self.workplace.path / "parcels"
+
     # -- commits -------------------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
@@ -173,6 +180,7 @@ class OutboxWriter(BaseWriter):
             return
         for number in sorted(self._unsynced):
             _sync(self._path(number))
+        self._mark.touch(0o600)
         _sync(self.workplace.path)
         self._unsynced.clear()
 
@@ -186,19 +194,43 @@ class OutboxWriter(BaseWriter):
 
     def committed(self) -> None:
         """Hand over what is full."""
+        while self._refused:
+            self._remove(self._refused.pop())
         while self._ready:
             parcel = self._ready[0]
             path = self._path(parcel.number)
             if path.exists():
+                refused = self._bad()
                 self.deliver(parcel, list(_entries(path, parcel)))
-                path.unlink()
-                _sync(path.parent)
+                if self._bad() == refused:
+                    self._remove(path)
+                else:
+                    self._refused.append(path)
+                    self.set_metadata("items_count", self.items_count)
             self._ready.pop(0)
+
+    def _bad(self) -> int:
+        return self.bad_records.count.get(self.part, 0)
+
+    @staticmethod
+    def _remove(path: Path) -> None:
+        path.unlink()
+        _sync(path.parent)
 
     def flush(self) -> None:
         """No record will be added to any parcel."""
         for parcel in list(self._open.values()):
             self._seal(parcel)
+
+    def finish_writing(self) -> None:
+        """Used alone, without a pipeline, it hands over what is full."""
+        if self._ready:
+            self.prepare()
+            self.committed()
+
+    def close(self) -> None:
+        """Let go of the files; used alone, without a pipeline, what was not handed over goes."""
+        self.workplace.release()
 
     def set_state(self, state: Any) -> None:
         """Throw away what came after the commit, and hand over what was full then and is still here."""
@@ -207,6 +239,9 @@ class OutboxWriter(BaseWriter):
         opened = [_parcel(one) for one in state["open"]]
         self._open = {parcel.group: parcel for parcel in opened}
         self._ready = [_parcel(one) for one in state["ready"]]
+        if (opened or self._ready) and not self._mark.exists():
+            count = sum(parcel.count for parcel in (*opened, *self._ready))
+            raise StateError(None, f"{self.workplace.path}: {count} records were here, and are gone: begin a new job")
         known = {f"parcel-{parcel.number}" for parcel in (*opened, *self._ready)}
         for path in self.workplace.path.glob("parcel-*"):
             if path.name not in known:

@@ -97,17 +97,29 @@ class CloudSearchWriter(OutboxWriter):
             b'{"index":{"_id":%s}}\n%s\n' % (json.dumps(known).encode(), document) for known, document in documents
         )
         headers = {"Content-Type": "application/x-ndjson"}
-        answer = json.loads(self._client.send(self._url, body, self._signed(body, headers), policy=None))
+        answer = self._client.send(self._url, body, self._signed(body, headers), policy=None)
         later = []
-        for document, result in zip(documents, answer["items"], strict=True):
-            verdict = next(iter(result.values()))
+        for document, verdict in zip(documents, self._verdicts(answer, len(documents)), strict=True):
             if verdict["status"] in _LATER:
                 later.append(document)
             elif verdict["status"] >= 300:
                 self.bad_records.add(
                     document[1], json.dumps(verdict.get("error")), part=self.part, where=f"document {document[0]}"
                 )
+                self.items_count -= 1
         return later
+
+    def _verdicts(self, answer: bytes, count: int) -> list[dict[str, Any]]:
+        """What the engine says of each document."""
+        try:
+            found = [next(iter(item.values())) for item in json.loads(answer)["items"]]
+            if len(found) != count or not all(isinstance(one["status"], int) for one in found):
+                raise ValueError("not one status for each document")
+        except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
+            raise PipelineError(
+                None, f"{shown(self._url)} is no search engine: it answered a _bulk request with {answer[:200]!r}"
+            ) from error
+        return found
 
     def _signed(self, body: bytes, headers: dict[str, str]) -> dict[str, str]:
         user, password = self._keys
@@ -129,6 +141,7 @@ class CloudSearchWriter(OutboxWriter):
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+        super().close()
 
 
 def _check_signing(owner: str, keys: tuple[Any, Any]) -> None:

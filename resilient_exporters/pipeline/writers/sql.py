@@ -84,16 +84,11 @@ class SQLWriter(OutboxWriter):
                 self._put(records[: len(records) // 2])
                 self._put(records[len(records) // 2 :])
             else:
-                self._refused(records[0], answer.reason)
+                self._refused_record(records[0], answer.reason)
         elif isinstance(answer, list):
-            again = []
             for record, one in zip(records, answer, strict=True):
                 if isinstance(one, Reject):
-                    self._refused(record, one.reason)
-                elif isinstance(one, (Retry, Split)):
-                    again.append(record)
-            if again:
-                self._put(again)
+                    self._refused_record(record, one.reason)
 
     def _answer(self, records: Sequence[Record]) -> Any:
         batch = Batch(records, redelivered=True, deadline=time.monotonic() + self._exporter.timeout)
@@ -111,13 +106,15 @@ class SQLWriter(OutboxWriter):
             self._exporter.connect()
             self._connected = True
 
-    def _refused(self, record: Record, reason: str) -> None:
+    def _refused_record(self, record: Record, reason: str) -> None:
         self.bad_records.add(record.data, reason, part=self.part, where=self._exporter.address())
+        self.items_count -= 1
 
     def close(self) -> None:
         """Close the connections."""
         self._exporter.disconnect()
         self._exporter.close(0)
+        super().close()
 
 
 class OdoWriter(SQLWriter):

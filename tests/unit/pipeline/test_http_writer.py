@@ -104,7 +104,13 @@ def test_a_refused_batch_is_put_aside_if_asked_for(service: WebService) -> None:
     service.answer = lambda request: (400, {}, b"") if b'"n":4' in request.body else (200, {}, b"")
     report = run(service, items_per_buffer_write=5, on_bad_record="dead").run()
     assert report.bad == {"writer": 1}
+    assert report.written == 5
     assert records_of(service.requests) == list(range(10))
+
+
+def test_headers_that_are_given_take_the_place_of_ours(service: WebService) -> None:
+    run(service, headers={"content-type": "application/json"}).run()
+    assert [name for name in service.requests[0].headers if name.lower() == "content-type"] == ["content-type"]
 
 
 @pytest.mark.parametrize(
@@ -112,6 +118,10 @@ def test_a_refused_batch_is_put_aside_if_asked_for(service: WebService) -> None:
     [
         ({"url": "ftp://host/x"}, "url='ftp://host/x': give a URL like https://host/path"),
         ({"url": "http://host", "headers": {"X": "a\r\nB: c"}}, "headers: 'X'"),
+        (
+            {"url": "http://host", "headers": {"idempotency-KEY": "1"}},
+            "headers: Idempotency-Key is made for each request",
+        ),
         ({"url": "http://host", "items_per_buffer_write": 0}, "items_per_buffer_write=0: give 1 or more"),
         ({"url": "http://host", "method": "GET"}, "method='GET' is none of POST, PUT, PATCH"),
         ({}, "Option url is missing"),

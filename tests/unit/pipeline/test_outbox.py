@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from resilient_exporters.pipeline import BaseRecord, Pipeline, StateError
+from resilient_exporters.pipeline.checkpoint import Store
 from resilient_exporters.pipeline.readers import IterableReader
 from resilient_exporters.pipeline.workplace import Workplace
 from resilient_exporters.pipeline.writers.outbox import OutboxWriter, Parcel
@@ -112,7 +113,7 @@ def test_what_was_written_after_the_commit_is_thrown_away() -> None:
 
     # Then what was committed and what came since is there, and no file is left
     assert numbers(out) == [0, 1, 2, *range(50, 60)]
-    assert list(place.path.iterdir()) == []
+    assert list(place.path.glob("parcel-*")) == []
     place.remove()
 
 
@@ -139,3 +140,70 @@ def test_a_large_batch_is_not_held_in_memory() -> None:
     writer.write_batch(BaseRecord(n=n) for n in range(100))
     assert sum(path.stat().st_size for path in place.path.iterdir()) > 8_000_000
     place.remove()
+
+
+class Refusing(Delivered):
+    """Takes no odd number."""
+
+    def deliver(self, parcel: Parcel, entries: list[bytes]) -> None:
+        super().deliver(parcel, [entry for entry in entries if int(entry) % 2 == 0])
+        for entry in entries:
+            if int(entry) % 2:
+                self.bad_records.add(int(entry), "odd", part=self.part)
+                self.items_count -= 1
+
+
+def test_what_is_refused_is_put_aside_even_if_the_program_is_killed_at_once() -> None:
+    # Given a run that is killed when the second parcel is handed over, before the next commit
+    def pipeline(resume: str | None, kill: bool) -> Pipeline:
+        writer = Refusing([], items_per_buffer_write=4)
+        if kill:
+            done = writer.committed
+
+            def then_die() -> None:
+                done()
+                if writer._next > 1:
+                    raise Broken
+
+            writer.committed = then_die  # type: ignore[method-assign] # the moment of the kill
+        reader = IterableReader(({"n": n} for n in range(12)), batch_size=4)
+        return Pipeline(reader, writer=writer, resume=resume, on_bad_record="dead")
+
+    first = pipeline(None, kill=True)
+    with pytest.raises(Broken):
+        first.run()
+
+    # When it is resumed, then what was refused is there, once, and is not counted as written
+    again = pipeline(first.persistence.job, kill=False)
+    report = again.run()
+    store = Store(again.persistence.url())
+    assert [bad.data for bad in store.dead(report.job)] == [1, 3, 5, 7, 9, 11]
+    store.close()
+    assert report.written == 6
+
+
+def test_a_directory_that_is_gone_is_no_delivery() -> None:
+    place = Workplace()
+    writer = Delivered([], items_per_buffer_write=2)
+    writer.workplace = place
+    writer.write_batch([BaseRecord(n=n) for n in range(4)])
+    writer.prepare()
+    state = writer.get_state()
+    place.remove()
+    again = Delivered([])
+    again.workplace = Workplace()
+    with pytest.raises(StateError, match="4 records were here, and are gone: begin a new job"):
+        again.set_state(state)
+    again.workplace.remove()
+
+
+def test_used_alone_it_hands_over_all_and_leaves_no_directory() -> None:
+    out: list[tuple[str, list[bytes]]] = []
+    writer = Delivered(out, items_per_buffer_write=4)
+    writer.write_batch([BaseRecord(n=n) for n in range(10)])
+    place = writer.workplace.path
+    writer.flush()
+    writer.finish_writing()
+    writer.close()
+    assert numbers(out) == list(range(10))
+    assert not place.exists()

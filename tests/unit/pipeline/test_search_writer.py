@@ -50,6 +50,14 @@ def test_only_what_the_engine_had_no_time_for_comes_again(service: WebService, w
     assert waits == [2.0]
 
 
+@pytest.mark.parametrize("answer", [b"<html>Sign in</html>", b"{}", b'{"items": []}', b'{"items": [1]}', b"[]"])
+def test_an_answer_that_no_engine_gives_is_said(service: WebService, waits: list[float], answer: bytes) -> None:
+    service.answer = lambda request: (200, {}, answer)
+    with pytest.raises(PipelineError, match=r"127\.0\.0\.1.* is no search engine: it answered") as caught:
+        Pipeline(RECORDS[:1], writer=CloudSearchWriter(endpoint_url=f"{service.url}/x")).run()
+    assert answer.decode() in str(caught.value)
+
+
 def test_requests_are_signed_for_aws(service: WebService) -> None:
     pytest.importorskip("botocore")
     items = json.dumps({"items": [{"index": {"status": 201}}] * 10}).encode()

@@ -83,6 +83,7 @@ def test_a_row_that_is_refused_is_a_bad_record(tmp_path: Path) -> None:
     writer = SQLWriter(url=f"sqlite:///{path}", table="t")
     report = Pipeline(({"n": n} for n in range(10)), writer=writer, on_bad_record="skip").run()
     assert report.bad == {"writer": 1}
+    assert report.written == 9
     assert [n for (n,) in rows(path, "n")] == [n for n in range(10) if n != 4]
 
 
