@@ -48,9 +48,10 @@ def slow_disk() -> Iterator[tuple[Path | None, str]]:
     directory = fresh_directory()
     built = directory / "slow_disk.so"
     try:
-        compiler = shutil.which(os.environ.get("CC", "cc"))
+        wanted = os.environ.get("CC", "cc")
+        compiler = shutil.which(wanted)
         if compiler is None:
-            yield None, "no C compiler (cc)"
+            yield None, f"no C compiler ({wanted})"
             return
         done = subprocess.run(
             [compiler, "-shared", "-fPIC", "-O2", "-x", "c", "-", "-o", built, "-ldl"],
