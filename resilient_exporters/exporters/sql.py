@@ -303,8 +303,8 @@ _FRESH: Final = 1.0
 """Seconds for which what is known of the tables is good enough to refuse a record."""
 
 _LASTING: Final = 3600.0
-"""Seconds for which it outlives a connection: to look again is a dozen round trips, on a bad link all the time that
-there is. What is changed there meanwhile is found by the errors that it makes; a new column may go unused for so long."""
+"""Seconds for which it outlives a connection: to look again is a dozen round trips, on a bad link all the time it has.
+What is changed there meanwhile is found by the errors that it makes; a new column may go unused for so long."""
 
 
 def _one_of(name: str, value: object, allowed: tuple[str | None, ...]) -> None:

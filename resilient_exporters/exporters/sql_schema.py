@@ -55,8 +55,12 @@ class Schema:
         found = self._tables.get(name)
         if found is not None:
             return found
-        with self._lock, engine.connect() as connection:
-            return self._reflect(connection, name)
+        with self._lock:
+            found = self._tables.get(name)  # another thread may have looked while this one waited
+            if found is not None:
+                return found
+            with engine.connect() as connection:
+                return self._reflect(connection, name)
 
     def create(
         self, engine: Engine, name: str, fields: Mapping[str, Sequence[Any]], upsert: tuple[str, ...]
