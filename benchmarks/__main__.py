@@ -11,10 +11,14 @@ import traceback
 from benchmarks.harness import Bench
 
 NAMES = (
-    "send", "send_peers", "accept", "through_disk", "bytes_written", "backlog", "idle", "closing", "importing",
-    "pipeline",
+    "send", "send_peers", "accept", "through_disk", "bytes_written", "frugality", "backlog", "fan_out", "idle",
+    "closing", "importing", "pipeline",
 )  # fmt: skip
-GROUPS = {"servers": ("drain_servers",), "outage": ("outage",)}
+GROUPS = {
+    "servers": ("drain_servers", "slow_link"),
+    "scale": ("backlog_of_millions",),
+    "outage": ("outage",),
+}
 """Benchmarks that need more than Python, or much time, run only when they or their group are named."""
 
 QUICK = (*NAMES, "outage")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import Bench, Figures, column
-from benchmarks.material import Target, readings
+from benchmarks.material import Target, readings, send_at, written_bytes
 
 
 def run(bench: Bench) -> None:
@@ -51,46 +49,33 @@ def run(bench: Bench) -> None:
 
 def outage(directory: str, count: int, rate: int = 0) -> Figures:
     material = readings()
-    before = _written()
+    before = written_bytes()
     target = Target(directory, up=False, on_full="block", max_disk="1 GB")
     target.send(material[0])
     target.save()
-    start = _written() - before
-    _send(target, count - 1, rate)
+    start = written_bytes() - before
+    send_at(target, material, count - 1, rate)
     target.save()
-    middle = _written()
+    middle = written_bytes()
     target.up = True
     report = target.flush(600)
     rows = target.stats().written_bytes
     target.close()
-    end = _written()
+    end = written_bytes()
     if not report.complete or target.taken != count:
         raise RuntimeError(f"{target.taken} of {count} were delivered")
     return {"bytes": (end - before) / count, "drain": (end - middle) / count, "rows": rows / count, "start": start}
 
 
 def healthy(directory: str, count: int, rate: int) -> Figures:
+    material = readings()
     target = Target(directory)
     target.send("the first one opens the queue")
     target.flush(60)
-    before = _written()
-    _send(target, count, rate)
+    before = written_bytes()
+    send_at(target, material, count, rate)
     report = target.flush(60)
     target.close()
     if not report.complete or target.taken != count + 1:
         raise RuntimeError(f"{target.taken} of {count + 1} were delivered")
-    return {"bytes": (_written() - before) / count}
-
-
-def _send(target: Target, count: int, rate: int) -> None:
-    material = readings()
-    began = time.perf_counter()
-    for at in range(count):
-        target.send(material[at % len(material)])
-        if rate and (ahead := began + (at + 1) / rate - time.perf_counter()) > 0:
-            time.sleep(ahead)
-
-
-def _written() -> int:
-    figures = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
-    return int(figures["write_bytes"])
+    return {"bytes": (written_bytes() - before) / count}

@@ -77,11 +77,11 @@ def drain(
 ) -> Figures:
     """Fill a queue while the server is away, and time from its return until it has all."""
     material = readings()
-    prepare, finish, url, _ = _AT[target]
+    prepare, finish, url, _ = AT[target]
     prepare(port)
     options: dict[str, Any] = {"directory": directory, "on_full": "block", "max_disk": "2 GB", "retry": 3600.0}
     options["concurrency"] = concurrency
-    exporter = _shut(from_url(url.format(port=port), **options))
+    exporter = shut(from_url(url.format(port=port), **options))
     send = exporter.send
     for at in range(count):
         send(material[at % len(material)])
@@ -89,7 +89,7 @@ def drain(
         raise RuntimeError("not saved")
     if restart:
         exporter.close(0.0)
-        exporter = _shut(from_url(url.format(port=port), **options))
+        exporter = shut(from_url(url.format(port=port), **options))
     used, began = cpu_seconds(), time.perf_counter()
     del exporter.connect  # the class has it still
     report = exporter.flush(600)
@@ -104,10 +104,10 @@ def drain(
 def raw(target: str, port: int, count: int) -> Figures:
     """The same without us."""
     material = readings()
-    prepare, finish, _, write = _AT[target]
+    prepare, finish, _, write = AT[target]
     prepare(port)
     used, began = cpu_seconds(), time.perf_counter()
-    write(port, _rows(material, count))
+    write(port, records_of(material, count))
     seconds, used = time.perf_counter() - began, cpu_seconds() - used
     if finish(port) != count:
         raise RuntimeError(f"{finish(port)} of {count} are there")
@@ -117,13 +117,13 @@ def raw(target: str, port: int, count: int) -> Figures:
 Rows = Iterator[tuple[str, dict[str, Any]]]
 
 
-def _rows(material: list[dict[str, Any]], count: int) -> Rows:
+def records_of(material: list[dict[str, Any]], count: int) -> Rows:
     """An id as ours are, and a reading."""
     for at in range(count):
         yield f"0123456789abcdef-{at}", material[at % len(material)]
 
 
-def _shut(exporter: Exporter) -> Exporter:
+def shut(exporter: Exporter) -> Exporter:
     """The server is away for it, until its own ``connect`` is given back."""
 
     def connect() -> None:
@@ -254,7 +254,7 @@ def _maria_write(port: int, rows: Rows) -> None:
 
 
 Server = tuple[Callable[[int], None], Callable[[int], int], str, Callable[[int, Rows], None]]
-_AT: dict[str, Server] = {
+AT: dict[str, Server] = {
     "mongodb": (_mongo_prepare, _mongo_finish, f"mongodb://{HOST}:{{port}}/{PLACE}/{PLACE}", _mongo_write),
     "elasticsearch": (_elastic_prepare, _elastic_finish, f"elasticsearch://{HOST}:{{port}}/{PLACE}", _elastic_write),
     "postgresql": (

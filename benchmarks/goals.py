@@ -108,8 +108,8 @@ GOALS: tuple[tuple[str, tuple[Goal, ...]], ...] = (
             Goal("CPU with nothing to do", "idle", _IDLE, most=0.05),
             Goal("wake-ups with nothing to do", "idle", "healthy, nothing to send: wake-ups", most=0),
             Goal("RSS with 200,000 waiting, Python included", "backlog", "200,000 waiting: RSS after opening", most=40),
-            Goal("RSS with 10,000,000 waiting, Python included", "backlog", "10,000,000 waiting: RSS after opening",
-                 most=80),
+            Goal("RSS with 10,000,000 waiting, Python included", "backlog_of_millions",
+                 "10,000,000 waiting: RSS after opening", most=80),
         ),
     ),
     (

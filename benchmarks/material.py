@@ -6,7 +6,7 @@ import random
 import resource
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from resilient_exporters import ConnectionError as Unreachable
 from resilient_exporters import Exporter
@@ -32,6 +32,13 @@ def readings(count: int = DISTINCT) -> list[dict[str, Any]]:
             }
         )  # fmt: skip
     return found
+
+
+class Sender(Protocol):
+    """What records can be sent to."""
+
+    def send(self, data: Any) -> object:
+        """Take a record."""
 
 
 class Target(Exporter):
@@ -63,6 +70,27 @@ def cpu_seconds() -> float:
     """CPU time of all threads of this process, system calls included."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
+
+
+def written_bytes() -> int:
+    """What the disk took of this process, by the kernel's count."""
+    figures = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(figures["write_bytes"])
+
+
+def switches() -> tuple[int, int]:
+    """Context switches of all threads of this process: given up to wait, and taken away."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_nvcsw, used.ru_nivcsw
+
+
+def send_at(target: Sender, material: list[dict[str, Any]], count: int, rate: float = 0) -> None:
+    """Send so many readings, at so many a second or as fast as they are taken."""
+    began = time.perf_counter()
+    for at in range(count):
+        target.send(material[at % len(material)])
+        if rate and (ahead := began + (at + 1) / rate - time.perf_counter()) > 0:
+            time.sleep(ahead)
 
 
 def status(field: str) -> int:
