@@ -6,6 +6,7 @@ compared with what went in.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sqlite3
 import time
@@ -37,6 +38,14 @@ PEERS = {
 def peer(name: str, directory: str, count: int) -> Figures:
     """One of ``PEERS``."""
     return _OPENERS[name](directory, readings(count))
+
+
+def installed(module: str) -> bool:
+    """Whether a module of a peer can be imported."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package around it
+        return False
 
 
 def sqlite(directory: str, count: int) -> Figures:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import logging.handlers
 import queue
@@ -16,6 +15,7 @@ from typing import Any
 import msgspec
 
 from benchmarks.call_time import WARM, time_calls
+from benchmarks.durable_peers import installed
 from benchmarks.harness import Bench, Figures, column
 from benchmarks.material import Target
 from benchmarks.send import consume, exporter, records_of
@@ -45,9 +45,9 @@ _QUICK = ("SimpleQueue.put", "QueueHandler", "ThreadPoolExecutor.submit", f"{_OT
 
 
 def run(bench: Bench) -> None:
-    peers = [name for name, module in PEERS.items() if _installed(module)]
+    peers = [name for name, module in PEERS.items() if installed(module)]
     for name in sorted(set(PEERS) - set(peers)):
-        bench.note(f"NOT MEASURED: {name}: not installed; pip install --group bench")
+        bench.note(f"NOT MEASURED: {name}: not installed; `make bench` does it")
     broker = mosquitto_program() is not None
     if not broker:
         bench.note("NOT MEASURED: paho-mqtt with its broker there: mosquitto is not installed (make servers)")
@@ -56,7 +56,7 @@ def run(bench: Bench) -> None:
         given = {**options, "count": bench.size(options["count"], 200)}
         there = [name for name in peers if name not in _QUICK or state == "healthy, burst"]
         if options["taken"] and not broker:
-            there.remove("paho-mqtt publish")
+            there = [name for name in there if name != "paho-mqtt publish"]
         cases: dict[str, tuple[Callable[..., Figures], dict[str, Any]]] = {f"send, {state}": (exporter, given)}
         cases.update({f"{name}, {state}": (peer, {**given, "name": name}) for name in there})
         found = bench.measure(cases, repeats=3)
@@ -86,13 +86,6 @@ def _rows(bench: Bench, state: str, found: dict[str, list[Figures]], peers: list
         )
         # p99 and the maximum are in the file.
         bench.row(f"{state}: p99.9", column(ours, "p99.9"), "us", beside=(name, column(theirs, "p99.9")))
-
-
-def _installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # not even the package around it
-        return False
 
 
 # In a process of their own:

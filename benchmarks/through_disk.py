@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from pathlib import Path
 
 import msgspec
 
-from benchmarks.durable_peers import BLOCK, PEERS, figures_of, peer, raw_log, sqlite
+from benchmarks.durable_peers import BLOCK, PEERS, figures_of, installed, peer, raw_log, sqlite
 from benchmarks.harness import Bench, Figures, column
 from benchmarks.material import Target, cpu_seconds, readings
 from resilient_exporters.delivery.block import Block, pack
@@ -20,9 +19,9 @@ _RAW, _SQLITE = "raw append", "SQLite, 500 rows a commit"
 
 def run(bench: Bench) -> None:
     count, few = bench.size(500_000, 20_000), bench.size(2_000, 100)
-    peers = [name for name, (module, _) in PEERS.items() if importlib.util.find_spec(module)]
+    peers = [name for name, (module, _) in PEERS.items() if installed(module)]
     for name in sorted(set(PEERS) - set(peers)):
-        bench.note(f"NOT MEASURED: {name}: not installed; pip install --group bench")
+        bench.note(f"NOT MEASURED: {name}: not installed; `make bench` does it")
     found = bench.measure(
         {
             "exporter": (exporter, {"count": count}),

@@ -94,6 +94,13 @@ def test_what_a_peer_on_disk_gives_back_is_what_went_in(name: str, tmp_path: Pat
     assert durable_peers.peer(name, str(tmp_path), 20)["rate"] > 0
 
 
+@pytest.mark.parametrize(
+    ("module", "there"), [("sqlite3", True), ("no_such", False), ("no_such.module", False), ("json.no_such", False)]
+)
+def test_a_peer_that_is_not_installed_is_known_before_it_is_measured(module: str, there: bool) -> None:
+    assert durable_peers.installed(module) is there
+
+
 def test_the_limits_of_the_disk_count_what_comes_out(tmp_path: Path) -> None:
     assert durable_peers.raw_log(str(tmp_path), 1_000)["out"] > 0
     assert durable_peers.sqlite(str(tmp_path), 1_001)["out"] > 0
