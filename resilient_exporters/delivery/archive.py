@@ -152,18 +152,19 @@ class Archive:
         return None
 
     def fits(self, size: int) -> bool:
-        """Whether so many bytes more keep the bounds on the disk."""
-        if self._spool.fits([size], self._guard.growth()):
+        """Whether a row of letters of that size fits the bounds on the disk, and the oldest can be rewritten then."""
+        spare = self._spool.letter_bytes
+        if self._spool.fits([size], self._guard.growth(), spare):
             return True
         if not self._queue.stock.freed:
             return False
         self._write({}, [])
-        return self._spool.fits([size], self._guard.growth())
+        return self._spool.fits([size], self._guard.growth(), spare)
 
     def _make_room(self, sizes: list[int]) -> bool:
         """Whether rows of these sizes fit the bounds; drops the oldest rows to make it so, if that is the policy.
 
-        They leave room for a row of letters, which are kept whatever waits.
+        They leave room for a row of letters, which are kept whatever waits, and for the next one.
         """
         spare = self._spool.transaction_bytes
         while not self._spool.fits(sizes, self._guard.growth(), spare):

@@ -36,6 +36,8 @@ class Burials:
         self._waiting: list[tuple[list[Letter], Callable[[], list[int]]]] = []
         self._looked = 0  # how many of them were looked up
         self._again: set[Letter] = set()  # the letters in those that were there before
+        self._new: set[tuple[str, str]] = set()  # ids and targets of those that are being kept
+        self._gone: set[tuple[str, str]] = set()  # those of them that went for the bound already
         self.letters = DeadLetters(spool, queue.settings.max_dead, self._overflowed, fits)
 
     def add(self, letters: list[Letter], kept: Callable[[], list[int]]) -> None:
@@ -56,8 +58,13 @@ class Burials:
                 self._again.update(letter for letter in letters if letter in self.letters)
             self._looked = len(handed)
             keep = self._queue.settings.max_dead > 0
-            if keep:
-                self.letters.add([letter for letters, _ in handed for letter in letters])
+            self._new = {_name(letter) for letters, _ in handed for letter in letters}
+            self._gone = set()
+            try:
+                if keep:
+                    self.letters.add([letter for letters, _ in handed for letter in letters])
+            finally:
+                self._new = set()
             del self._waiting[: len(handed)]
             again, self._again, self._looked = self._again, set(), 0
             superfluous = self._settle(handed, again, keep=keep)
@@ -74,10 +81,9 @@ class Burials:
         with self._queue.lock:
             for letters, kept in handed:
                 superfluous = set(kept())
-                if keep:
-                    found.extend(letters[at] for at in superfluous)
-                else:
-                    self._overflowed([one for at, one in enumerate(letters) if at not in superfluous])
+                found.extend(letters[at] for at in superfluous if keep)
+                counted = [one for at, one in enumerate(letters) if at not in superfluous]
+                self._overflowed([one for one in counted if not keep or _name(one) in self._gone])
             for target in {letter.target for letter in again}:
                 self._count_once(target)
         return found
@@ -109,7 +115,9 @@ class Burials:
         self._dropped(self.letters.forget_other(found), "corrupt")
 
     def _overflowed(self, letters: list[Letter]) -> None:
-        self._dropped([letter.target for letter in letters], "dead_overflow")
+        # Whether one that is just being kept counts is known when its record is settled.
+        self._gone.update(_name(letter) for letter in letters if _name(letter) in self._new)
+        self._dropped([letter.target for letter in letters if _name(letter) not in self._new], "dead_overflow")
 
     def _dropped(self, targets: Iterable[str], reason: str) -> None:
         with self._queue.lock:
@@ -119,3 +127,7 @@ class Burials:
                     cursor.move_dead(1, reason)
                     self._queue.keep_cursor(cursor)
                 self._listener.dropped(target, 1, reason)
+
+
+def _name(letter: Letter) -> tuple[str, str]:
+    return letter.id, letter.target

@@ -21,8 +21,8 @@ import diskcache
 from resilient_exporters.delivery.directory import sync_directory
 
 __all__ = [
-    "DATABASE", "FILES", "SpoolDamaged", "SpoolMoved", "SpoolUnavailable", "attach", "check", "copy", "footprint",
-    "make", "page_of", "put_strangers_aside", "translated", "uri",
+    "DAMAGE", "DATABASE", "FILES", "SpoolDamaged", "SpoolMoved", "SpoolUnavailable", "attach", "check", "copy",
+    "footprint", "make", "page_of", "put_strangers_aside", "translated", "uri",
 ]  # fmt: skip
 
 log = logging.getLogger("resilient_exporters")
@@ -235,6 +235,10 @@ def uri(database: Path, mode: str) -> str:
     return f"file:{quote(str(database))}?{mode}"
 
 
+DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)
+"""What reading a damaged database raises: the second where a message of SQLite quotes a damaged name."""
+
+
 class translated:  # noqa: N801 - reads as a statement
     """Turn what SQLite and diskcache raise into ``SpoolUnavailable`` (may pass) or ``SpoolDamaged``."""
 
@@ -253,6 +257,8 @@ class translated:  # noqa: N801 - reads as a statement
             if passing or isinstance(error, sqlite3.ProgrammingError):
                 raise SpoolUnavailable(text) from error
             raise SpoolDamaged(text) from error
+        if isinstance(error, UnicodeDecodeError):
+            raise SpoolDamaged(f"what SQLite says of it is no text: {error}") from error
         if isinstance(error, OSError):
             raise SpoolUnavailable(str(error)) from error
 

@@ -129,7 +129,7 @@ class DeadLetters:
             return new
         key = min(self._keys[-1] if self._keys else LETTERS + 1, LETTERS + 1) - 1
         size = len(_encode(new))
-        if size > self._spool.transaction_bytes and len(new) > 1:
+        if size > self._spool.letter_bytes and len(new) > 1:
             self.add(new[: len(new) // 2])
             self.add(new[len(new) // 2 :])
             return new

@@ -303,12 +303,13 @@ class Keeper:
             self._guarded = now
             self._guard.look()
             self.queue.pressed = self._guard.memory_low
-        waits = self._retry_at is not None and now < self._retry_at and not self._stopping
-        if waits and (self._blind or self._rescue.waits):
-            return self._retry_at - now  # type: ignore[operator] # it waits, so there is a time
+        retry_at = self._retry_at  # somebody may reset it at any time: then the bell rings
+        left = 0.0 if retry_at is None or self._stopping else retry_at - now
+        if left > 0 and (self._blind or self._rescue.waits):
+            return left
         try:
-            if waits:
-                return self._serve_full(now)
+            if left > 0:
+                return self._serve_full(now, left)
             self._look_for_files()
             if self._blind or self._rescue.waits:
                 self._join(late=self._blind)
@@ -333,16 +334,14 @@ class Keeper:
         self._works()
         return again
 
-    def _serve_full(self, now: float) -> float:
+    def _serve_full(self, now: float, left: float) -> float:
         """While a save waits to be tried again: what is on disk is read all the same, and what is settled goes."""
-        assert self._retry_at is not None  # noqa: S101 - the caller has looked
         self.archive.load()
         freed = bool(self.queue.stock.freed)
         again = self.archive.tidy(now, ending=self._stopping, saving=self._save, full=True)
         if freed and not self.queue.stock.freed:
             self._retry_at, self._save = None, True  # there is room again, perhaps
             return 0.0
-        left = self._retry_at - now
         return left if again is None else min(left, again)
 
     def _fails(self, error: SpoolUnavailable) -> None:

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
+from resilient_exporters.delivery.database import DAMAGE
 from resilient_exporters.delivery.directory import sync_directory
 from resilient_exporters.delivery.spool import Spool, SpoolDamaged, SpoolUnavailable, rows
 
@@ -109,7 +110,7 @@ def _check(aside: Path) -> None:
     try:
         with closing(sqlite3.connect(f"file:{quote(str(aside))}?mode=rw", uri=True, timeout=5)) as connection:
             connection.execute("PRAGMA schema_version").fetchone()
-    except sqlite3.DatabaseError as error:
+    except DAMAGE as error:
         if "unable to open" in str(error) or "locked" in str(error):
             raise SpoolUnavailable(f"{aside.name}: {error}") from error
         log.debug("%s: %s", aside, error)

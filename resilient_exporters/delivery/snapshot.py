@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from resilient_exporters.delivery.database import DAMAGE
 from resilient_exporters.delivery.intake import RingState
 from resilient_exporters.delivery.ring import _IDENTITY, _SLOTS_AT, SLOT_SIZE, SLOTS, Ring, ring_path
 from resilient_exporters.delivery.spool import LETTERS, STATE
@@ -171,7 +172,7 @@ class RowReader:
             return []
         try:
             return self._connection.execute(query, values).fetchall()
-        except sqlite3.DatabaseError as error:
+        except DAMAGE as error:
             self.damage = str(error)
             return []
 
@@ -198,7 +199,7 @@ class RowReader:
                 self.exists = False  # it is just being made, or its maker was killed: nothing is in it
             else:
                 connection.execute("SELECT count(*) FROM Cache WHERE key = 0").fetchone()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             self.damage = str(error)
             if connection is not None:
                 connection.close()

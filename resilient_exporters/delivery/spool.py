@@ -19,6 +19,7 @@ import diskcache
 
 from resilient_exporters.delivery.block import BlockDamaged, CodecMissing, Payload, salvage, unpack
 from resilient_exporters.delivery.database import (
+    DAMAGE,
     DATABASE,
     FILES,
     SpoolDamaged,
@@ -93,6 +94,11 @@ class Spool:
     def transaction_bytes(self) -> int:
         """How much one ``write`` should hold at most, so that the log stays within its share of the bound."""
         return self._log_bytes
+
+    @property
+    def letter_bytes(self) -> int:
+        """How much a row of dead letters should hold: two of them take the room of one transaction."""
+        return self._log_bytes * 3 // 8
 
     def open(self) -> None:
         """Open or make the database.
@@ -302,7 +308,7 @@ class Spool:
             cache, self._cache = self._cache, None
             try:
                 cache.close()
-            except (sqlite3.Error, diskcache.Timeout) as error:
+            except (sqlite3.Error, diskcache.Timeout, UnicodeDecodeError) as error:
                 log.debug("closing a damaged database: %s", error)
         # The database last: should a kill come in between, its log is beside neither, and SQLite takes no other's.
         for name in reversed(FILES):
@@ -354,7 +360,7 @@ def rows(database: Path, *, live: bool = False) -> Iterator[tuple[int, bytes]]:
                         if type(key) is int and type(value) is bytes:
                             yield key, value
                     return
-                except sqlite3.DatabaseError as error:
+                except DAMAGE as error:
                     log.debug("rows of %s: %s", database, error)
                     if (low if order == "ASC" else -high) == -_FAR:
                         break

@@ -152,9 +152,12 @@ def test_damage(table: dict[tuple[str, str], Row], file: str, damage: Any) -> No
 
 
 @pytest.mark.soak
-def test_damage_at_random(tmp_path: Path, kept: tuple[Ruin, Ruin]) -> None:
+@pytest.mark.parametrize("number_of_dice", [5, 6])
+def test_damage_at_random(
+    tmp_path: Path, kept: tuple[Ruin, Ruin], number_of_dice: int, caplog: pytest.LogCaptureFixture
+) -> None:
     """A thousand ruins more, each damaged at one to three places that nobody chose."""
-    dice = random.Random(5)
+    dice = random.Random(number_of_dice)
     for number in range(1000):
         place, mark = tmp_path / str(number), tmp_path / "ran"
         ring = kept[0].rebuilt(place)
@@ -171,6 +174,8 @@ def test_damage_at_random(tmp_path: Path, kept: tuple[Ruin, Ruin]) -> None:
         assert target.taken[-1]["n"] == FRESH, (number, done)
         assert len({data["n"] for data in target.taken}) == len(target.taken), (number, done)
         target.close(0)
+        assert not [one.getMessage() for one in caplog.records if one.exc_info], (number, done)
+        caplog.clear()
         for left in ring.parent.glob(f"{ring.stem}*"):
             left.unlink()
         shutil.rmtree(place)

@@ -17,8 +17,8 @@ def world() -> Iterator[Make]:
     """Make a world with one target, ``a``. In the end all is mended, and everything must find its place."""
     made: list[World] = []
 
-    def make(*, restless: float = 0.0, **options: Any) -> World:
-        one = World(0, restless, names=["a"], options=options)
+    def make(*, seed: int = 0, restless: float = 0.0, **options: Any) -> World:
+        one = World(seed, restless, names=["a"], options=options)
         made.append(one)
         one.start(["a"])
         return one
@@ -145,3 +145,19 @@ def test_a_replay_on_a_disk_that_takes_nothing_keeps_the_letter_and_counts_it(wo
     figures = one.judge().targets["a"]
     assert figures.dead == len(list(one.exporter.dead_letters())) == 1
     assert (figures.accepted, figures.delivered) == (1, 0)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_letter_beyond_max_dead_whose_record_was_given_up_meanwhile_counts_once(world: Make, seed: int) -> None:
+    # Given nine records that are refused, of which two may be letters
+    one = world(seed=seed, loss_window=0, max_dead=2, max_disk=300_000, save_unsent_data=False)
+    one.sites["a"].mood = "refuses"
+    one.send(records(one, *range(1, 10)))
+
+    # When: the queue is closed while the letters are on their way to disk
+    one.shut(0.0)
+    one.start(["a"])
+
+    # Then
+    figures = one.judge().targets["a"]
+    assert figures.accepted == 9

@@ -249,6 +249,38 @@ def test_a_disk_that_fails_is_said_once_and_tried_again_later_and_later(
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
 
 
+def test_somebody_who_asks_while_a_full_disk_is_tidied_is_heard(
+    place: Place, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a disk that takes nothing, and the next try is some time away
+    keeper = place.opened()
+    keeper.queue.join("t")
+    fill(keeper.queue, 5)
+    mended = failing(keeper, SpoolUnavailable("disk I/O error"), "write")
+    assert not keeper.save(PATIENCE)
+    mended()
+    tidy, asked = keeper.archive.tidy, threading.Event()
+
+    def tidied(*args: Any, **options: Any) -> float | None:
+        if options.get("full") and not asked.is_set():
+            asked.set()
+            keeper._retry_at = None  # as `save` in another thread does
+            keeper.save_soon()
+        return tidy(*args, **options)
+
+    monkeypatch.setattr(keeper.archive, "tidy", tidied)
+
+    # When
+    turn(keeper)
+
+    # Then
+    assert asked.wait(PATIENCE)
+    turn(keeper)
+    assert keeper.trouble is None
+    assert keeper.save(PATIENCE)
+    assert "the keeper failed" not in caplog.text
+
+
 def test_a_save_that_comes_late_is_counted(place: Place) -> None:
     keeper = place.opened(loss_window=2)
     keeper.queue.join("t")

@@ -699,6 +699,38 @@ def test_garbage_in_place_of_the_database(directory: Path, caplog: Any) -> None:
             file.unlink()
 
 
+def test_a_damaged_name_is_damage_and_no_slip(directory: Path) -> None:
+    """A message of SQLite that quotes such a name is no text: Python fails to make one of it."""
+    # Given a database, and each of its pages that has names in it
+    spool = Spool(directory, 8 << 20)
+    spool.open()
+    spool.write({key_of(0, 1): row_of(0, 1)}, [])
+    spool.close()
+    good = (directory / "cache.db").read_bytes()
+    places = [at for at in range(100, 3 * 4096) if good[at : at + 1].isalpha()]
+    broken = damaged = 0
+
+    # When
+    for at in places[::11]:
+        (directory / "cache.db").write_bytes(good[:at] + b"\xe1" + good[at + 1 :])
+        try:
+            spool = Spool(directory, 8 << 20)
+            spool.open()
+            spool.write({key_of(0, 1): row_of(0, 1), key_of(1, 1): row_of(1, 1)}, [])
+        except SpoolDamaged as error:
+            damaged += 1
+            broken += isinstance(error.__cause__, UnicodeDecodeError)
+        finally:
+            spool.close()
+        list(rows(directory / "cache.db"))
+        for name in ("cache.db-wal", "cache.db-shm"):
+            (directory / name).unlink(missing_ok=True)
+
+    # Then
+    assert damaged > 50
+    assert broken
+
+
 def test_each_damaged_database_gets_a_name_of_its_own(directory: Path) -> None:
     for number in (1, 2, 3):
         (directory / "cache.db").write_bytes(b"junk" * 2000)
