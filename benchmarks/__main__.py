@@ -17,6 +17,7 @@ NAMES = (
 GROUPS = {
     "servers": ("drain_servers", "slow_link"),
     "scale": ("backlog_of_millions",),
+    "agents": ("agents",),
     "outage": ("outage",),
 }
 """Benchmarks that need more than Python, or much time, run only when they or their group are named."""
