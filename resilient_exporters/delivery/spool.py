@@ -262,7 +262,14 @@ class Spool:
     def shrink(self) -> None:
         """Give free space back to the file system."""
         with translated():
-            self._give_back(1 << 30)
+            free = self._pragma("freelist_count")
+            used = (self._pragma("page_count") - free) * self._page
+            if free and used <= self._log_bytes // 4:
+                # To write the little anew that is left is next to nothing; page by page, half of the file is written.
+                self._cache._con.execute("VACUUM")
+                self._fold()
+            else:
+                self._give_back(1 << 30)
 
     def _give_back(self, pages: int) -> None:
         least = max(0, self._pragma("freelist_count") - pages)
