@@ -86,7 +86,8 @@ def encode(data: Any, root: str = "record") -> bytes:
             for circular references and for nesting deeper than ``MAX_DEPTH``.
     """
     try:
-        if type(data) is dict:
+        kind = type(data)
+        if kind is dict:
             if [*data] != _seen[0]:
                 # The cheapest test there is that every key is a text: anything else raises. (msgspec writes a key
                 # of a subclass of str as its text.) Most programs send the same keys again.
@@ -95,7 +96,7 @@ def encode(data: Any, root: str = "record") -> bytes:
             if _all_plain(map(type, data.values())):
                 return _pack(data)
             return _pack(_map_values(data, 0, _PLAIN))
-        return _pack(_prepare(data, 0, _PLAIN))
+        return _pack(data if kind in _PLAIN else _prepare(data, 0, _PLAIN))
     except Exception:  # noqa: BLE001 - the careful way succeeds (big ints, lone surrogates, odd keys) or tells why not
         return _encode_carefully(data, root)
 

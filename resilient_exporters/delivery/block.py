@@ -204,7 +204,9 @@ def _decompress(codec: int, body: bytes, raw: int) -> bytes:
             inflate = zlib.decompressobj()
             return inflate.decompress(body, raw + 1)
         if codec == _ZSTD:
-            return bytes(_zstd().ZstdDecompressor().decompress(body, max_output_size=raw))
+            if not hasattr(_own, "decompressor"):
+                _own.decompressor = _zstd().ZstdDecompressor()
+            return bytes(_own.decompressor.decompress(body, max_output_size=raw))
     except ModuleNotFoundError as error:
         raise CodecMissing("what waits was written with zstandard: install the extra 'fast'") from error
     except Exception as error:

@@ -13,9 +13,10 @@ cheaper, but lets records pass that damage has pieced together of others like th
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
+
+from resilient_exporters.delivery.checksum import crc32_function
 
 __all__ = [
     "ELSEWHERE", "FLAGS", "HEAD", "HEAD_SIZE", "LENGTH", "OPTIONS", "ROUTED", "WRAP", "Frame", "frame", "payloads",
@@ -24,6 +25,7 @@ __all__ = [
 
 HEAD = struct.Struct("<II")
 HEAD_SIZE = HEAD.size
+_SIZE = struct.Struct("<I")
 LENGTH = 0x1FFF_FFFF
 OPTIONS = 0x8000_0000
 """The payload is a pair: the record and the keywords that were sent with it."""
@@ -50,7 +52,7 @@ class Frame(NamedTuple):
 
 def frame(payload: bytes, offset: int, flags: int = 0) -> bytes:
     """The bytes of one frame."""
-    return HEAD.pack(len(payload) | flags, zlib.crc32(payload) ^ flags ^ (offset & _LOW)) + payload
+    return HEAD.pack(len(payload) | flags, crc32_function()(payload) ^ flags ^ (offset & _LOW)) + payload
 
 
 def scan(
@@ -70,7 +72,7 @@ def scan(
         lost: bytes of damage just before ``position``, which the caller stepped over.
     """
     known = end if known is None else known
-    unpack, crc32 = HEAD.unpack_from, zlib.crc32
+    unpack, crc32 = HEAD.unpack_from, crc32_function()
     while position + HEAD_SIZE <= end:
         word, check = unpack(data, position)
         if word == WRAP:
@@ -113,21 +115,22 @@ def payloads(data: bytes, offset: int | None = None) -> list[bytes] | None:
         offset: of the first record, if each checksum is to be looked at.
     """
     found: list[bytes] = []
-    append, unpack, position, end = found.append, HEAD.unpack_from, 0, len(data)
+    append, position, end = found.append, 0, len(data)
     try:
         if offset is None:
+            unpack_size = _SIZE.unpack_from
             while position < end:
                 # With a flag among its bits a length leads far behind the end.
-                size = unpack(data, position)[0]
+                (size,) = unpack_size(data, position)
                 position += HEAD_SIZE
                 append(data[position : (position := position + size)])
         else:
-            check32 = zlib.crc32
+            unpack, crc32 = HEAD.unpack_from, crc32_function()
             while position < end:
                 size, check = unpack(data, position)
                 position += HEAD_SIZE
                 payload = data[position : (position := position + size)]
-                if not size or check32(payload) ^ (offset & _LOW) != check:
+                if not size or crc32(payload) ^ (offset & _LOW) != check:
                     return None
                 append(payload)
                 offset += 1
@@ -148,6 +151,7 @@ def _next_whole(data: memoryview, position: int, end: int, offset: int, lost: in
     So many places are tried that one fitting checksum is not beyond chance: there must be as many bytes before it as
     the missing frames take at least, and a whole frame (or the end) behind it.
     """
+    crc32 = crc32_function()
     # A flip in a checksum makes a frame look like one of another offset: the damaged one itself is no candidate.
     for candidate in range(position if lost else position + HEAD_SIZE, min(position + _SEARCH, end - HEAD_SIZE + 1)):
         word, check = HEAD.unpack_from(data, candidate)
@@ -156,7 +160,7 @@ def _next_whole(data: memoryview, position: int, end: int, offset: int, lost: in
             continue
         if stop - candidate > _SEARCH and not _may_begin(data, stop, end):
             continue  # spares the checksum of megabytes at places where nothing begins
-        ahead = (check ^ zlib.crc32(data[candidate + HEAD_SIZE : stop]) ^ (word & FLAGS) ^ (offset & _LOW)) & _LOW
+        ahead = (check ^ crc32(data[candidate + HEAD_SIZE : stop]) ^ (word & FLAGS) ^ (offset & _LOW)) & _LOW
         # The xor of both offsets' low bits; a small step ahead must give back exactly this pattern.
         later = offset ^ ahead
         missing = later - offset
@@ -173,7 +177,8 @@ def _is_whole(data: memoryview, position: int, end: int, offset: int) -> bool:
     word, check = HEAD.unpack_from(data, position)
     start = position + HEAD_SIZE
     stop = start + (word & LENGTH)
-    return bool(word) and stop <= end and zlib.crc32(data[start:stop]) ^ (word & FLAGS) ^ (offset & _LOW) == check
+    seal = word & FLAGS ^ (offset & _LOW)
+    return bool(word) and stop <= end and crc32_function()(data[start:stop]) ^ seal == check
 
 
 def _ends(data: memoryview, position: int, end: int) -> bool:

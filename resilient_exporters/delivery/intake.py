@@ -10,11 +10,11 @@ import threading
 from abc import ABC, abstractmethod
 from bisect import insort
 from collections.abc import Callable
-from zlib import crc32
 
 import msgspec
 
 from resilient_exporters.delivery.block import Block
+from resilient_exporters.delivery.checksum import crc32_function
 from resilient_exporters.delivery.clock import Clock, QueueClock
 from resilient_exporters.delivery.cursor import EXCLUDED, Cursor
 from resilient_exporters.delivery.frame import ELSEWHERE, HEAD, HEAD_SIZE, frame
@@ -67,10 +67,14 @@ class Intake(ABC):
         pressed: memory is short: keep little in the ring.
     """
 
+    # What ``append`` looks at has slots: there are more attributes here than the interpreter finds quickly in a dict.
+    __slots__ = ("__dict__", "_crc32", "_edge", "_fresh", "_mark", "_memory", "_seal_at", "lock")
+
     def __init__(self, settings: Settings, ring: Ring, clock: Clock) -> None:
         self.settings = settings
         self.ring = ring
         self._memory = ring.memory
+        self._crc32 = crc32_function()
         self.lock = threading.RLock()
         self.cursors: dict[str, Cursor] = {}
         self.stock = Stock()
@@ -133,7 +137,7 @@ class Intake(ABC):
             ClosedError, QueueFullError
         """
         size = len(payload)
-        check = crc32(payload)
+        check = self._crc32(payload)
         with self.lock:
             start, offset = mark = self._mark
             end = start + HEAD_SIZE + size

@@ -67,6 +67,7 @@ OPTIONAL = [
     "confluent_kafka",
     "elasticsearch",
     "fsspec",
+    "isal",
     "jq",
     "numpy",
     "paho",
