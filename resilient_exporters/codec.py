@@ -343,6 +343,8 @@ def _write_other(value: Any, depth: int, plain: frozenset[type]) -> Any:
         code, content = parts
         if type(content) is not bytes:
             content = _pack(_items(value, content, depth, plain))
+            if code == foreign.NUMPY_SCALAR and (size := foreign.number_size(value)):
+                _WRITERS[type(value)] = _number_writer(content[:-size])
         return _Ext(code, content)
     for base, reduce in _BASES:
         if isinstance(value, base):
@@ -357,6 +359,17 @@ def _write_other(value: Any, depth: int, plain: frozenset[type]) -> Any:
         raise Refusal(value, _HINTS.get(type(value).__name__, _HINT))
     fields = {name: getattr(value, name) for name in names}
     return _prepare({name: item for name, item in fields.items() if item is not msgspec.UNSET}, depth, plain)
+
+
+def _number_writer(head: bytes) -> Callable[[Any, int, frozenset[type]], Any]:
+    """Write numbers of one of numpy's own types: two of a type differ in the bytes after the head only."""
+
+    def write(value: Any, depth: int, plain: frozenset[type]) -> Any:  # noqa: ARG001 - the form of all writers
+        if depth >= MAX_DEPTH:
+            raise Refusal.too_deep(value)
+        return _Ext(foreign.NUMPY_SCALAR, head + value.tobytes())
+
+    return write
 
 
 def _field_names(value: Any) -> list[str] | None:

@@ -34,7 +34,17 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any, Final
 
-__all__ = ["Refusal", "bson_value", "numpy_array", "numpy_scalar", "object_id", "pandas_value", "parts", "short"]
+__all__ = [
+    "Refusal",
+    "bson_value",
+    "number_size",
+    "numpy_array",
+    "numpy_scalar",
+    "object_id",
+    "pandas_value",
+    "parts",
+    "short",
+]
 
 NUMPY_ARRAY, NUMPY_SCALAR, PANDAS, OBJECT_ID, BSON = range(13, 18)
 
@@ -132,6 +142,12 @@ def _numpy_parts(value: Any, base: type) -> tuple[int, bytes | list[Any]] | None
             raise Refusal(value, _DTYPE_HINTS.get(kind, "send value.item()"))
         return NUMPY_SCALAR, [dtype, value.tobytes()]
     return None
+
+
+def number_size(value: Any) -> int:
+    """Bytes of a numpy scalar of one of numpy's own types of numbers; 0 where the type alone does not say its dtype."""
+    dtype, kind = value.dtype, type(value)
+    return int(dtype.itemsize) if dtype.kind in "biuf" and dtype.type is kind and kind.__module__ == "numpy" else 0
 
 
 _DTYPE_HINTS: Final = {

@@ -119,9 +119,7 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
         if self.choices and value not in self.choices:
             near = difflib.get_close_matches(str(value), [str(one) for one in self.choices], 1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise ConfigurationError(
-                None, f"{name}={value!r:.60} is none of {', '.join(map(str, self.choices))}{hint}"
-            )
+            raise ConfigurationError(None, f"{name}={value!r:.60} is none of {', '.join(map(str, self.choices))}{hint}")
         if self.check is not None:
             try:
                 self.check(value)

@@ -234,7 +234,11 @@ class _ServerPersistence(BasePersistence):
     supported_options = {
         "user": Option(type=str, default=None, help="User."),
         "password": Option(
-            type=str, default=None, env_fallback="EXPORTERS_PERSISTENCE_PASSWORD", secret=True, help="Password.",
+            type=str,
+            default=None,
+            env_fallback="EXPORTERS_PERSISTENCE_PASSWORD",
+            secret=True,
+            help="Password.",
         ),
         "host": Option(type=str, default="localhost", help="Host."),
         "port": Option(type=(int, str), default=None, help="Port; default: that of the database."),

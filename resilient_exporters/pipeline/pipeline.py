@@ -127,9 +127,7 @@ class Pipeline:
         self._ran = False
         self.uri = ""
         self._name_parts()
-        self.configuration = (
-            described(self.modules) if configuration is None else stored(configuration, SECTIONS)
-        )
+        self.configuration = described(self.modules) if configuration is None else stored(configuration, SECTIONS)
         self.metadata.configuration = self.configuration
 
     def _name_parts(self) -> None:

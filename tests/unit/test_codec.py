@@ -464,6 +464,29 @@ def test_numpy_arrays_and_scalars_come_back_as_they_were(without: Any) -> None:
     assert back["items"] == [[[1, (2,)], "a"], [None, 2**70]]
 
 
+def test_a_number_of_numpy_is_written_alike_the_first_time_and_later() -> None:
+    numpy = pytest.importorskip("numpy")
+
+    celsius = type("Celsius", (numpy.float64,), {})
+    floats, sizes = ["float16", "float32", "float64"], (8, 16, 32, 64)
+    own = [*floats, *(f"{sign}int{size}" for sign in ("", "u") for size in sizes), "bool_", "longlong", "ulonglong"]
+    made = [getattr(numpy, name)(number) for number in (1, 0, 100) for name in own]
+    made += [numpy.float64("nan"), numpy.float64(-0.0), numpy.float32("-inf"), numpy.int64(-(2**63)), celsius(1.5)]
+    made += [numpy.datetime64("2025-11-21", unit) for unit in ("D", "s", "ns")]
+    made += [numpy.timedelta64(5, "h"), numpy.timedelta64(5, "D"), celsius(2.5), numpy.float64(2.5)]
+    for value in made * 2:
+        parts = msgspec.msgpack.encode([value.dtype.str, value.tobytes()])
+        expected = msgspec.msgpack.encode({"x": msgspec.msgpack.Ext(14, parts)})
+        assert encode({"x": value}) == expected, repr(value)
+
+    deep: Any = numpy.float64(1.5)
+    for _ in range(codec.MAX_DEPTH + 1):
+        deep = [deep]
+    for _ in range(2):
+        with pytest.raises(EncodingError, match="nested too deeply"):
+            encode(deep)
+
+
 def test_numpy_values_that_are_not_portable_are_refused() -> None:
     numpy = pytest.importorskip("numpy")
     for value, hint in [

@@ -156,5 +156,3 @@ class BaseFilebaseWriter(BaseBufferedWriter):
         self.filebase = Filebase(state["filebase"])
         self.names.go_on(self.filebase, self.token)
         self.set_metadata("effective_filebase", self.filebase.template)
-
-

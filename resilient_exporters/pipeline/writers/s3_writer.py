@@ -103,9 +103,7 @@ class S3Writer(ObjectStoreWriter):
             found = self.store.call_s3("list_multipart_uploads", Bucket=self.root, Prefix=key)
             for upload in found.get("Uploads", []):
                 if upload["Key"] == key:
-                    self.store.call_s3(
-                        "abort_multipart_upload", Bucket=self.root, Key=key, UploadId=upload["UploadId"]
-                    )
+                    self.store.call_s3("abort_multipart_upload", Bucket=self.root, Key=key, UploadId=upload["UploadId"])
 
     def verify(self, packed: PackedFile) -> None:
         """Size and number of records.

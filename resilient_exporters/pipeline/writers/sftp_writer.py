@@ -29,7 +29,10 @@ class SFTPWriter(BaseStoreWriter):
         "port": Option(type=int, default=22, help="Port."),
         "sftp_user": Option(type=str, env_fallback="EXPORTERS_SFTP_USER", help="User."),
         "sftp_password": Option(
-            type=str, default=None, env_fallback="EXPORTERS_SFTP_PASSWORD", secret=True,
+            type=str,
+            default=None,
+            env_fallback="EXPORTERS_SFTP_PASSWORD",
+            secret=True,
             help="Password; needed, unless there is a key_file.",
         ),
         "key_file": Option(type=str, default=None, help="File of the user's private key, in place of a password."),
