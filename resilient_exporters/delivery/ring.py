@@ -83,8 +83,9 @@ class Ring:
             except OSError as error:
                 log.warning("no shared memory at %s (%s): what waits in memory ends with this process", path, error)
         if not self.durable:
-            self.path = None
-            self.memory = mmap.mmap(-1, _BASE + capacity)
+            # Nothing of a file that was known, but could not be mapped: ids of its run may be on their way.
+            self.path, self.capacity, self.run = None, capacity, secrets.token_bytes(8)
+            self.memory = _anonymous(capacity)
         self.end = self.base + self.capacity
 
     @property
@@ -235,7 +236,11 @@ class Ring:
             # Before the size: a kill in between must not leave an identity that does not fit the file.
             os.pwrite(handle, self._identity() + os.fsencode(self._directory) + b"\0", 0)
             os.posix_fallocate(handle, 0, _BASE + self.capacity)  # a full tmpfs says so here, not by SIGBUS later
-            self.memory = mmap.mmap(handle, _BASE + self.capacity)
+            try:
+                self.memory = mmap.mmap(handle, _BASE + self.capacity)
+            except OSError:
+                os.ftruncate(handle, info.st_size)  # nobody would give back what a file holds that nobody can map
+                raise
             info = os.fstat(handle)
             self._file = (info.st_dev, info.st_ino)
         finally:
@@ -299,6 +304,17 @@ def _empty_ring_of(path: Path) -> bytes:
         return os.pread(handle, _SLOTS_AT, 0)[_IDENTITY.size :].split(b"\0")[0]
     finally:
         os.close(handle)
+
+
+def _anonymous(capacity: int) -> mmap.mmap:
+    try:
+        return mmap.mmap(-1, _BASE + capacity)
+    except OSError as error:
+        raise InvalidConfigError(
+            None,
+            f"max_memory={capacity}: this process gets no {capacity} bytes ({error.strerror}): give a smaller "
+            "max_memory, or raise what limits the process (ulimit -v, a cgroup)",
+        ) from error
 
 
 def _digest(directory: Path) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ __all__ = ["DRAINS", "ON_FULL", "Default", "Settings"]
 ON_FULL = ("drop_oldest", "drop_newest", "block", "raise")
 DRAINS = ("fifo", "newest_first", "balanced")
 _SMALLEST_MEMORY = 64 * 1024
+_MOST_MEMORY = sys.maxsize // 2  # 1 GB where addresses have 32 bits: the program needs some of them, too
 _SMALLEST_DISK = 256 * 1024
 _MOST_RECORDS = 1 << 19  # a block's key has 20 bits for its count
 
@@ -100,7 +102,9 @@ class Settings:
         return cls(
             loss_window=window,
             max_records=parse_count(max_records, "max_records", none_ok=True),
-            max_memory=_at_least(parse_size(max_memory, "max_memory"), _SMALLEST_MEMORY, "max_memory", max_memory),
+            max_memory=_mapped(
+                _at_least(parse_size(max_memory, "max_memory"), _SMALLEST_MEMORY, "max_memory", max_memory), max_memory
+            ),
             max_disk=_at_least(parse_size(max_disk, "max_disk"), _SMALLEST_DISK, "max_disk", max_disk),
             min_free_disk=parse_size(min_free_disk, "min_free_disk"),
             max_age=parse_seconds(max_age, "max_age", none_ok=True, zero_ok=False),
@@ -122,6 +126,14 @@ class Settings:
 def _at_least(size: int, least: int, option: str, given: object) -> int:
     if size < least:
         raise InvalidConfigError(None, f"{option}={given!r} is too little: give at least {least} bytes")
+    return size
+
+
+def _mapped(size: int, given: object) -> int:
+    if size > _MOST_MEMORY:
+        raise InvalidConfigError(
+            None, f"max_memory={given!r} is more than this Python can map: give at most {_MOST_MEMORY} bytes"
+        )
     return size
 
 

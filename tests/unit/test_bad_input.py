@@ -36,6 +36,7 @@ WRONG: list[tuple[str, Any]] = [
     ("directory", "/dev/null"), ("directory", "/dev/null/below"),
     ("loss_window", -0.1), ("loss_window", "a while"), ("max_records", 0), ("max_records", -5), ("max_records", 1.5),
     ("max_memory", "16 MX"), ("max_memory", -1), ("max_memory", 10), ("max_memory", None), ("max_memory", "big"),
+    ("max_memory", 1 << 63),
     ("max_disk", "1 XB"), ("max_disk", 0), ("min_free_disk", "-1 MB"), ("min_free_disk", None),
     ("max_age", 0), ("max_age", -1), ("max_age", "old"), ("on_full", "explode"), ("on_full", None),
     ("full_timeout", -1),

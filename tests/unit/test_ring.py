@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import stat
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -195,6 +198,51 @@ def test_a_full_tmpfs_leaves_the_states_of_a_closed_ring(path: Path, monkeypatch
     assert not ring(path, 4 * CAPACITY).durable
     monkeypatch.undo()
     assert ring(path).read_slot(0) == b"kept"
+
+
+SMALL = 400 << 20  # addresses; Python has room in it, a ring of LARGE has not
+LARGE = 512 << 20
+
+
+def in_little_memory(code: str, path: Path) -> str:
+    """What a program says that has few addresses, as one of 32 bits or under ``ulimit -v``."""
+    program = (
+        f"from pathlib import Path; from resilient_exporters.delivery.ring import Ring; path = Path({str(path)!r})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}\n{code}"], capture_output=True, text=True, check=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (SMALL, SMALL)),
+    )  # fmt: skip
+    return done.stdout
+
+
+def test_memory_that_cannot_be_had_is_said_and_none_is_kept(path: Path) -> None:
+    said = in_little_memory(
+        f"try: Ring(path, {LARGE}, Path('/queue'))\nexcept ValueError as error: print(type(error).__name__, error)",
+        path,
+    )
+    assert said.startswith(f"InvalidConfigError max_memory={LARGE}: ")
+    assert "ulimit" in said
+    assert path.stat().st_size == 0
+
+
+def test_a_ring_that_cannot_be_mapped_is_left_as_it_is_and_none_of_its_ids_are_given_again(path: Path) -> None:
+    # Given a large ring with a record that waits
+    first = ring(path, LARGE)
+    put(first, first.base, 0, b"precious")
+    first.write_slot(0, b"kept")
+    # When the program is started with too little memory for it
+    said = in_little_memory(
+        f"ring = Ring(path, {CAPACITY}, Path('/queue'))\nprint(ring.durable, ring.end - ring.base, ring.run.hex())",
+        path,
+    )
+    # Then it serves from other memory
+    assert said.split()[:2] == ["False", str(CAPACITY)]
+    assert said.split()[2] != first.run.hex()
+    # And the next one finds what waits
+    again = ring(path, LARGE)
+    assert (again.fresh, again.run, again.read_slot(0)) == (False, first.run, b"kept")
+    assert offsets(again, again.base, 0, (again.base, 0)) == [0]
 
 
 def rewritten(path: Path, at: int, value: bytes) -> None:
