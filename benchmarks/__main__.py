@@ -12,13 +12,14 @@ from benchmarks.harness import Bench
 
 NAMES = (
     "send", "send_peers", "accept", "through_disk", "bytes_written", "frugality", "backlog", "fan_out", "idle",
-    "closing", "importing", "pipeline",
+    "closing", "importing", "pipeline", "small_machine",
 )  # fmt: skip
 GROUPS = {
     "servers": ("drain_servers", "slow_link"),
     "scale": ("backlog_of_millions",),
     "agents": ("agents",),
     "outage": ("outage",),
+    "processors": ("processors",),
 }
 """Benchmarks that need more than Python, or much time, run only when they or their group are named."""
 
