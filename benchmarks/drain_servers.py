@@ -78,10 +78,10 @@ def drain(
     """Fill a queue while the server is away, and time from its return until it has all."""
     material = readings()
     prepare, finish, url, _ = AT[target]
-    prepare(port)
+    prepare(port, PLACE)
     options: dict[str, Any] = {"directory": directory, "on_full": "block", "max_disk": "2 GB", "retry": 3600.0}
     options["concurrency"] = concurrency
-    exporter = shut(from_url(url.format(port=port), **options))
+    exporter = shut(from_url(url.format(port=port, place=PLACE), **options))
     send = exporter.send
     for at in range(count):
         send(material[at % len(material)])
@@ -89,15 +89,15 @@ def drain(
         raise RuntimeError("not saved")
     if restart:
         exporter.close(0.0)
-        exporter = shut(from_url(url.format(port=port), **options))
+        exporter = shut(from_url(url.format(port=port, place=PLACE), **options))
     used, began = cpu_seconds(), time.perf_counter()
     del exporter.connect  # the class has it still
     report = exporter.flush(600)
     seconds, used = time.perf_counter() - began, cpu_seconds() - used
     figures = exporter.stats().targets
     exporter.close()
-    if not report.complete or finish(port) != count:
-        raise RuntimeError(f"{finish(port)} of {count} are there: {figures}")
+    if not report.complete or finish(port, PLACE) != count:
+        raise RuntimeError(f"{finish(port, PLACE)} of {count} are there: {figures}")
     return {"rate": count / seconds, "cpu": used / count * 1e6}
 
 
@@ -105,12 +105,12 @@ def raw(target: str, port: int, count: int) -> Figures:
     """The same without us."""
     material = readings()
     prepare, finish, _, write = AT[target]
-    prepare(port)
+    prepare(port, PLACE)
     used, began = cpu_seconds(), time.perf_counter()
-    write(port, records_of(material, count))
+    write(port, PLACE, records_of(material, count))
     seconds, used = time.perf_counter() - began, cpu_seconds() - used
-    if finish(port) != count:
-        raise RuntimeError(f"{finish(port)} of {count} are there")
+    if finish(port, PLACE) != count:
+        raise RuntimeError(f"{finish(port, PLACE)} of {count} are there")
     return {"rate": count / seconds, "cpu": used / count * 1e6}
 
 
@@ -138,51 +138,51 @@ def _batches(rows: Rows) -> Iterator[list[tuple[str, dict[str, Any]]]]:
         yield batch
 
 
-def _mongo_prepare(port: int) -> None:
+def _mongo_prepare(port: int, place: str) -> None:
     import pymongo
 
     with pymongo.MongoClient[Any](HOST, port) as client:
-        client.drop_database(PLACE)
+        client.drop_database(place)
 
 
-def _mongo_finish(port: int) -> int:
+def _mongo_finish(port: int, place: str) -> int:
     import pymongo
 
     with pymongo.MongoClient[Any](HOST, port) as client:
-        return int(client[PLACE][PLACE].count_documents({}))
+        return int(client[place][place].count_documents({}))
 
 
-def _mongo_write(port: int, rows: Rows) -> None:
+def _mongo_write(port: int, place: str, rows: Rows) -> None:
     import pymongo
 
     with pymongo.MongoClient[Any](HOST, port) as client:
-        collection = client[PLACE][PLACE]
+        collection = client[place][place]
         for batch in _batches(rows):
             collection.insert_many([{"_id": name, **data} for name, data in batch], ordered=False)
 
 
-def _elastic_prepare(port: int) -> None:
+def _elastic_prepare(port: int, place: str) -> None:
     from elasticsearch import Elasticsearch
 
     with Elasticsearch(f"http://{HOST}:{port}") as client:
-        client.indices.delete(index=PLACE, ignore_unavailable=True)
-        client.indices.create(index=PLACE)
+        client.indices.delete(index=place, ignore_unavailable=True)
+        client.indices.create(index=place)
 
 
-def _elastic_finish(port: int) -> int:
+def _elastic_finish(port: int, place: str) -> int:
     from elasticsearch import Elasticsearch
 
     with Elasticsearch(f"http://{HOST}:{port}") as client:
-        client.indices.refresh(index=PLACE)
-        return int(client.count(index=PLACE)["count"])
+        client.indices.refresh(index=place)
+        return int(client.count(index=place)["count"])
 
 
-def _elastic_write(port: int, rows: Rows) -> None:
+def _elastic_write(port: int, place: str, rows: Rows) -> None:
     from elasticsearch import Elasticsearch
     from elasticsearch.helpers import streaming_bulk
 
-    actions = ({"_op_type": "create", "_index": PLACE, "_id": name, "_source": data} for name, data in rows)
-    with Elasticsearch(f"http://{HOST}:{port}") as client:
+    actions = ({"_op_type": "create", "_index": place, "_id": name, "_source": data} for name, data in rows)
+    with Elasticsearch(f"http://{HOST}:{port}", request_timeout=600) as client:  # its 10 s are too few for a slow link
         for _ in streaming_bulk(client, actions, chunk_size=BATCH):
             pass
 
@@ -192,7 +192,7 @@ _FIELDS = (
     "humidity double precision", "pressure double precision", "battery double precision", "current double precision",
     "rssi bigint", "ok boolean", "unit varchar(20)", "site varchar(40)",
 )  # fmt: skip
-_TABLE = f"CREATE TABLE {PLACE} (_id varchar(64) PRIMARY KEY, {', '.join(_FIELDS)})"
+_TABLE = f"(_id varchar(64) PRIMARY KEY, {', '.join(_FIELDS)})"
 _COLUMNS = ", ".join(field.partition(" ")[0] for field in ("_id", *_FIELDS))
 
 
@@ -202,21 +202,21 @@ def _postgres(port: int) -> Any:
     return psycopg.connect(host=HOST, port=port, user="postgres", dbname="postgres")
 
 
-def _postgres_prepare(port: int) -> None:
+def _postgres_prepare(port: int, place: str) -> None:
     with _postgres(port) as connection:
-        connection.execute(f"DROP TABLE IF EXISTS {PLACE}")
-        connection.execute(_TABLE)
+        connection.execute(f"DROP TABLE IF EXISTS {place}")
+        connection.execute(f"CREATE TABLE {place} {_TABLE}")
 
 
-def _postgres_finish(port: int) -> int:
+def _postgres_finish(port: int, place: str) -> int:
     with _postgres(port) as connection:
-        return int(connection.execute(f"SELECT count(*) FROM {PLACE}").fetchone()[0])
+        return int(connection.execute(f"SELECT count(*) FROM {place}").fetchone()[0])
 
 
-def _postgres_write(port: int, rows: Rows) -> None:
+def _postgres_write(port: int, place: str, rows: Rows) -> None:
     with _postgres(port) as connection, connection.cursor() as cursor:
         for batch in _batches(rows):
-            with cursor.copy(f"COPY {PLACE} ({_COLUMNS}) FROM STDIN") as copy:
+            with cursor.copy(f"COPY {place} ({_COLUMNS}) FROM STDIN") as copy:
                 for name, data in batch:
                     copy.write_row((name, *data.values()))
             connection.commit()
@@ -228,41 +228,41 @@ def _maria(port: int) -> Any:
     return pymysql.connect(host=HOST, port=port, user="root")
 
 
-def _maria_prepare(port: int) -> None:
+def _maria_prepare(port: int, place: str) -> None:
     with _maria(port) as connection, connection.cursor() as cursor:
-        cursor.execute(f"DROP DATABASE IF EXISTS {PLACE}")
-        cursor.execute(f"CREATE DATABASE {PLACE}")
-        cursor.execute(f"USE {PLACE}")
-        cursor.execute(_TABLE)
+        cursor.execute(f"DROP DATABASE IF EXISTS {place}")
+        cursor.execute(f"CREATE DATABASE {place}")
+        cursor.execute(f"USE {place}")
+        cursor.execute(f"CREATE TABLE {place} {_TABLE}")
 
 
-def _maria_finish(port: int) -> int:
+def _maria_finish(port: int, place: str) -> int:
     with _maria(port) as connection, connection.cursor() as cursor:
-        cursor.execute(f"SELECT count(*) FROM {PLACE}.{PLACE}")
+        cursor.execute(f"SELECT count(*) FROM {place}.{place}")
         return int(cursor.fetchone()[0])
 
 
-def _maria_write(port: int, rows: Rows) -> None:
+def _maria_write(port: int, place: str, rows: Rows) -> None:
     marks = ", ".join(["%s"] * (1 + len(_FIELDS)))
     with _maria(port) as connection, connection.cursor() as cursor:
         for batch in _batches(rows):
             cursor.executemany(
-                f"INSERT INTO {PLACE}.{PLACE} ({_COLUMNS}) VALUES ({marks})",
+                f"INSERT INTO {place}.{place} ({_COLUMNS}) VALUES ({marks})",
                 [(name, *data.values()) for name, data in batch],
             )
             connection.commit()
 
 
-Server = tuple[Callable[[int], None], Callable[[int], int], str, Callable[[int, Rows], None]]
+Server = tuple[Callable[[int, str], None], Callable[[int, str], int], str, Callable[[int, str, Rows], None]]
 AT: dict[str, Server] = {
-    "mongodb": (_mongo_prepare, _mongo_finish, f"mongodb://{HOST}:{{port}}/{PLACE}/{PLACE}", _mongo_write),
-    "elasticsearch": (_elastic_prepare, _elastic_finish, f"elasticsearch://{HOST}:{{port}}/{PLACE}", _elastic_write),
+    "mongodb": (_mongo_prepare, _mongo_finish, f"mongodb://{HOST}:{{port}}/{{place}}/{{place}}", _mongo_write),
+    "elasticsearch": (_elastic_prepare, _elastic_finish, f"elasticsearch://{HOST}:{{port}}/{{place}}", _elastic_write),
     "postgresql": (
         _postgres_prepare,
         _postgres_finish,
-        f"postgresql://postgres@{HOST}:{{port}}/postgres?table={PLACE}",
+        f"postgresql://postgres@{HOST}:{{port}}/postgres?table={{place}}",
         _postgres_write,
     ),
-    "mariadb": (_maria_prepare, _maria_finish, f"mysql://root@{HOST}:{{port}}/{PLACE}?table={PLACE}", _maria_write),
+    "mariadb": (_maria_prepare, _maria_finish, f"mysql://root@{HOST}:{{port}}/{{place}}?table={{place}}", _maria_write),
 }
 """Make an empty place, count what is there, our URL of it, write it without us."""

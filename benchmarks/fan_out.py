@@ -36,6 +36,9 @@ def run(bench: Bench) -> None:
                 bench.row(
                     f"{name}, {text}: {what}", column(ours, key), "s/M", beside=("one target", column(one, key))
                 )
+        each = [value / targets for value in column(found[f"outage, {targets}"], "drain")]
+        beside = ("one target", column(found["outage, 1"], "drain"))
+        bench.row(f"{name}, all away and back: CPU to deliver, for each of them", each, "s/M", beside=beside)
         ours, one = found[f"healthy, {targets}"], found["healthy, 1"]
         bench.row(f"{name}, healthy: disk", column(ours, "bytes"), "B/record", most=0)
         bench.row(f"{name}, healthy: CPU", column(ours, "cpu"), "s/M", beside=("one target", column(one, "cpu")))
