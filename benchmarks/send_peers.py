@@ -72,6 +72,7 @@ def run(bench: Bench) -> None:
         "it keeps a reference and encodes later, send encodes at once: the record may change afterwards",
         "paho-mqtt and confluent-kafka take bytes: msgspec's JSON encoder is part of their call; not so in `bytes`",
         "confluent-kafka is a C library; its broker is librdkafka's own mock, in the same process; nothing polls",
+        "in the burst only: SimpleQueue.put, QueueHandler, ThreadPoolExecutor.submit, OpenTelemetry with attributes",
     ):
         bench.note(text)
 
