@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
+import sys
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any, Final, Literal, TypeGuard, overload
@@ -38,8 +39,8 @@ def parse_size(value: object, option: str) -> int:
     """
     if isinstance(value, str):
         match = _SIZE.fullmatch(value)
-        if match is not None:
-            return round(float(match[1]) * _PREFIXES[match[2].lower()])
+        if match is not None and math.isfinite(size := float(match[1]) * _PREFIXES[match[2].lower()]):
+            return round(size)
     elif _is_number(value) and value >= 0 and value == int(value):
         return int(value)
     raise _refusal(option, value, _SIZE_RIGHT)
@@ -92,9 +93,10 @@ def parse_count(value: object, option: str, *, minimum: int = 1, none_ok: bool =
     """
     if value is None and none_ok:
         return None
-    if _is_number(value) and value >= minimum and value == int(value):
+    if _is_number(value) and sys.maxsize >= value >= minimum and value == int(value):
         return int(value)
-    raise _refusal(option, value, f"a whole number, {minimum} or more" + (", or None" if none_ok else ""))
+    most = f", {sys.maxsize} at most" if _is_number(value) and value > sys.maxsize else ""
+    raise _refusal(option, value, f"a whole number, {minimum} or more{most}" + (", or None" if none_ok else ""))
 
 
 def parse_choice(value: object, option: str, choices: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -59,8 +60,9 @@ def print_json(value: Any) -> None:
 
 
 def remark(text: str) -> None:
-    """A line to stderr, for people."""
-    click.echo(text, err=True)
+    """A line to stderr, for people; where that is full or gone, nothing fails for it."""
+    with contextlib.suppress(OSError, RuntimeError, ValueError):  # also a signal within a write, and a closed file
+        click.echo(text, err=True)
 
 
 def number(value: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from resilient_exporters.cli.console import number, print_json, remark
-from resilient_exporters.errors import InvalidConfigError, MissingModuleError
+from resilient_exporters.errors import InvalidConfigError, MissingModuleError, ResilientExporterException
 from resilient_exporters.exporters.lines import json_line
 from resilient_exporters.pipeline import (
     BasicExporter,
@@ -112,7 +113,9 @@ def check(configs: tuple[Path, ...], as_json: bool) -> None:
 
 
 def _run(make: Callable[[], Pipeline], report: Path | None, quiet: bool) -> None:
-    with _Lines(logging.WARNING if quiet else logging.INFO):
+    if report is not None and not report.absolute().parent.is_dir():
+        raise click.BadParameter(f"there is no directory {report.absolute().parent}", param_hint="--report")
+    with _Lines(logging.WARNING if quiet else logging.NOTSET):  # the level is that of log_level
         pipeline = make()
         if quiet:
             pipeline.progress = False
@@ -121,9 +124,11 @@ def _run(make: Callable[[], Pipeline], report: Path | None, quiet: bool) -> None
         except (InvalidConfigError, click.ClickException):
             raise
         except Exception as error:
-            logging.getLogger(pipeline.logger_name).debug("", exc_info=True)
             curtain = Curtain(text for module in pipeline.all_modules for text in module.secrets())
-            text = curtain.hide(str(error) or type(error).__name__)
+            if pipeline.log_level == "DEBUG":
+                remark(curtain.hide(traceback.format_exc().rstrip()))
+            plain = isinstance(error, (ResilientExporterException, OSError)) and str(error)
+            text = curtain.hide(str(error) if plain else f"{type(error).__name__}: {error}")  # 'boom' alone says little
             raise click.ClickException(f"the run failed: {text}{_how(pipeline)}") from error
     if report is not None:
         report.write_bytes(json_line(_plain(done)))

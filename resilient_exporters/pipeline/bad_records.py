@@ -82,9 +82,11 @@ class BadRecords:
             but: not of these.
         """
         with self._lock:
-            taken = [one for one in self._kept if (of is None or one.part in of) and one.part not in but]
-            if taken:
-                self._kept = [one for one in self._kept if one not in taken]
+            taken: list[BadRecord] = []
+            left: list[BadRecord] = []
+            for one in self._kept:
+                (taken if (of is None or one.part in of) and one.part not in but else left).append(one)
+            self._kept = left
         return taken
 
 

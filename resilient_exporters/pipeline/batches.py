@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "Batches"]
 
+_PATIENCE: Final = 10.0  # seconds that threads have to end
 _LOOK: Final = 0.1  # seconds between two looks at whether the other threads still live
 _TIMES: Final = {
     "filter_before": "filtered", "transform": "transformed", "filter_after": "filtered_after", "grouper": "grouped",
@@ -168,8 +169,11 @@ class Batches:
             yield from self._taken(staged)
         finally:
             self._abort.set()
+            until = time.monotonic() + _PATIENCE
             for thread in threads:
-                thread.join()
+                thread.join(max(until - time.monotonic(), 0.0))
+                if thread.is_alive():  # what went wrong elsewhere is to be said, whatever this one waits for
+                    self._reader.logger.error("%s does not end: it waits for something; it is left behind", thread.name)
 
     def _work(self, function: Callable[[], Iterator[Batch]], target: queue.Queue[Any]) -> None:
         try:

@@ -117,10 +117,11 @@ def _imported(name: str, family: str) -> Any:
     module, _, attribute = name.replace(":", ".").rpartition(".")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a module may do anything when it is imported, and may end there
         known = classes(family)
         hint = f"; there are: {', '.join(known)}" if name.startswith(_OLD) else ""
-        raise ConfigurationError(None, f"{name} cannot be loaded: {error}{hint}") from error
+        what = f"it ends the program ({error})" if isinstance(error, SystemExit) else error
+        raise ConfigurationError(None, f"{name} cannot be loaded: {what}{hint}") from error
 
 
 def _checked(value: Any, family: str, name: str) -> Any:

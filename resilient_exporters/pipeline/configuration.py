@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from resilient_exporters.errors import InvalidConfigError, MissingModuleError
+from resilient_exporters.errors import InvalidConfigError, MissingConfigError, MissingModuleError
 from resilient_exporters.exporter import Exporter
 from resilient_exporters.pipeline.bad_records import CHOICES
 from resilient_exporters.pipeline.catalogue import find
 from resilient_exporters.pipeline.errors import ConfigCheckError, ConfigurationError
 from resilient_exporters.pipeline.metadata import ExportMetadata
-from resilient_exporters.pipeline.module import LOGGER, Module
+from resilient_exporters.pipeline.module import LOGGER, Module, options_of
 from resilient_exporters.pipeline.option import ListOf, Option, named
+from resilient_exporters.pipeline.readers.stdin import StdinReader, line_deserializer
+from resilient_exporters.pipeline.readers.tail import TailReader
 from resilient_exporters.pipeline.secrets import Curtain, texts
 from resilient_exporters.pipeline.writers.exporter_writer import ExporterWriter
 from resilient_exporters.units import parse_count
@@ -123,7 +126,7 @@ class Parts:
                     self.modules[section] = module
             elif section in _MANDATORY:
                 self.errors[section] = "Missing section"
-        self._make_options(configuration.get(_OPTIONS) or {})
+        self._make_options({} if configuration.get(_OPTIONS) is None else configuration[_OPTIONS])
         self._give_to_reader()
 
     def _make_options(self, given: Any) -> None:
@@ -151,7 +154,13 @@ class Parts:
             module = self.modules.get(section)
             if module is None or reader is None:
                 continue
-            if hasattr(reader, section):
+            if isinstance(reader, (StdinReader, TailReader)) and section == "deserializer":
+                try:
+                    reader.deserializer = module
+                    line_deserializer(reader)
+                except ConfigurationError as error:
+                    self.errors[section] = error.content
+            elif hasattr(reader, section):
                 setattr(reader, section, module)
             else:
                 self.errors[section] = f"{type(reader).__name__} reads no streams: it takes no {section}"
@@ -173,7 +182,7 @@ class Parts:
         except ConfigCheckError as error:
             inner = error.errors
             self.errors[label] = next(iter(inner.values())) if len(inner) == 1 else inner
-        except (InvalidConfigError, MissingModuleError) as error:
+        except (InvalidConfigError, MissingConfigError, MissingModuleError) as error:
             self.errors[label] = Curtain(texts(given, secret=False)).hide(error.content)
         except Exception as error:  # noqa: BLE001 - the constructor of somebody else's class
             text = f"{given['name']} cannot be made: {type(error).__name__}: {error}"
@@ -186,11 +195,11 @@ class Parts:
 
 def _made(cls: Any, given: Mapping[str, Any], metadata: ExportMetadata) -> Any:
     if issubclass(cls, Exporter):
-        options = dict(given.get("options") or {})
+        options = dict(options_of(given, cls.__name__))
         names = [name for name in ExporterWriter.supported_options if name in options and name != "exporter"]
         own = {name: options.pop(name) for name in names}
         return ExporterWriter(metadata=metadata, exporter={"name": given["name"], "options": options}, **own)
-    return cls.from_section({"options": given.get("options") or {}}, metadata)
+    return cls.from_section({"options": given.get("options")}, metadata)
 
 
 def check_for_errors(config: Mapping[str, Any], raise_exception: bool = True) -> dict[str, Any]:
@@ -219,23 +228,33 @@ def read(path: str | Path) -> dict[str, Any]:
         ConfigurationError: it cannot be read, or is no mapping.
         MissingModuleError: it is YAML, and the extra ``yaml`` is not installed.
     """
-    import json
-
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigurationError(None, f"configuration {path}: {error}") from error
     try:
-        found = json.loads(text)
-    except ValueError as error:
-        if Path(path).suffix == ".json":
-            raise ConfigurationError(None, f"configuration {path} is no JSON: {error}") from error
-        found = _yaml(path, text)
+        found = _parsed(path, text)
+    except RecursionError as error:
+        raise ConfigurationError(None, f"configuration {path} is nested too deeply to be one") from error
     if not isinstance(found, dict):
         raise ConfigurationError(
             None, f"configuration {path} is a {type(found).__name__}: give a mapping with reader and writer"
         )
     return found
+
+
+def _parsed(path: str | Path, text: str) -> Any:
+    import json
+
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        if Path(path).suffix != ".json":
+            return _yaml(path, text)
+        with contextlib.suppress(ConfigurationError, MissingModuleError):
+            if isinstance(found := _yaml(path, text), dict):
+                return found  # the old system read comments in a .json, and commas too many
+        raise ConfigurationError(None, f"configuration {path} is no JSON: {error}") from error
 
 
 def _yaml(path: str | Path, text: str) -> Any:
@@ -247,5 +266,5 @@ def _yaml(path: str | Path, text: str) -> Any:
         ) from error
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError is a date such as 2024-02-30
         raise ConfigurationError(None, f"configuration {path} is neither JSON nor YAML: {error}") from error

@@ -15,7 +15,7 @@ from resilient_exporters.pipeline.secrets import texts
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["LOGGER", "Module"]
+__all__ = ["LOGGER", "Module", "options_of"]
 
 LOGGER = "export-pipeline"
 
@@ -53,7 +53,7 @@ class Module:
         self, config: Mapping[str, Any] | None = None, metadata: ExportMetadata | None = None, **options: Any
     ) -> None:
         self.part = self.family
-        self.options: dict[str, Any] = {**_options_of(config, type(self).__name__), **options}
+        self.options: dict[str, Any] = {**options_of(config, type(self).__name__), **options}
         errors = check_options(self.supported_options, self.options)
         if errors:
             raise ConfigCheckError({type(self).__name__: errors})
@@ -157,14 +157,21 @@ class _Prefixed(_Adapter):
         return f"{str(extra['family']).upper()}: {msg}", kwargs
 
 
-def _options_of(config: Any, owner: str) -> Mapping[str, Any]:
+def options_of(config: Any, owner: str) -> Mapping[str, Any]:
+    """The options in a section of a configuration; there may be none.
+
+    Raises:
+        ConfigurationError: it is no section, or its options are no mapping.
+    """
     if config is None:
         return {}
     if not isinstance(config, Mapping) or set(config) - {"name", "options"}:
         raise ConfigurationError(
             None, f'{owner}({config!r:.80}): give {{"options": {{…}}}}, a section of a configuration, or keywords'
         )
-    options = config.get("options") or {}
+    options = config.get("options")
+    if options is None:
+        return {}
     if not isinstance(options, Mapping):
         raise ConfigurationError(None, f"{owner}: options={options!r:.80} is no mapping")
     return options

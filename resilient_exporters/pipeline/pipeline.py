@@ -102,6 +102,8 @@ class Pipeline:
         self.metadata = metadata or ExportMetadata()
         self.reader = reader if isinstance(reader, BaseReader) else IterableReader(reader)
         self.stages = [stage_of(stage) for stage in stages]
+        if len({id(stage) for stage in self.stages}) < len(self.stages):
+            raise ConfigurationError(None, "a stage is there twice: make two of it, each keeps figures and a state")
         self.writer = ExporterWriter(exporter=writer) if isinstance(writer, Exporter) else writer
         _check(self.writer, BaseWriter, "writer", "a writer or an exporter")
         self.formatter = formatter or JsonExportFormatter()

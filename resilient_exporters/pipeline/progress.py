@@ -32,7 +32,7 @@ class Progress:
         self._every = every
         self._begun = self._last = time.monotonic()
         self._first: float | None = None
-        self._line = _line() if (sys.stderr.isatty() if terminal is None else terminal) else None
+        self._line = _line() if (_is_terminal() if terminal is None else terminal) else None
 
     def update(self, read: int, written: int) -> None:
         """After each batch: records read in this run, and written over all runs of the job."""
@@ -65,6 +65,10 @@ class Progress:
             "EXPORTMANAGER: %d records read, %d written in %s, %.0f/s",
             read, written, _duration(seconds), read / max(seconds, 1e-6),
         )  # fmt: skip
+
+
+def _is_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def _line() -> Any:

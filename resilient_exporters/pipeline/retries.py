@@ -33,7 +33,12 @@ def stop_waiting(stop: bool = True) -> None:
         _stop.clear()
 
 
-def _wait(seconds: float) -> None:
+def wait(seconds: float) -> None:
+    """Wait for another attempt.
+
+    Raises:
+        Stopped: the run is to stop.
+    """
     if _stop.wait(seconds):
         raise Stopped
 
@@ -45,7 +50,7 @@ def retrying(
     *,
     errors: type[BaseException] | tuple[type[BaseException], ...] = Exception,
     unless: tuple[type[BaseException], ...] = (),
-    sleep: Callable[[float], None] = _wait,
+    sleep: Callable[[float], None] = wait,
 ) -> _T:
     """Call a function until it works, or the policy gives up.
 

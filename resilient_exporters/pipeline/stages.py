@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from resilient_exporters.pipeline.errors import BadRecordError, ConfigurationError, PipelineError
+from resilient_exporters.pipeline.errors import BadRecordError, ConfigurationError, ItemsLimitReached, PipelineError
 from resilient_exporters.pipeline.filters.base import BaseFilter
 from resilient_exporters.pipeline.groupers.base import BaseGrouper
 from resilient_exporters.pipeline.module import Module
@@ -34,7 +34,7 @@ class CallableStage(BaseTransform):
         for record in batch:
             try:
                 found = function(record)
-            except BadRecordError:
+            except (BadRecordError, ItemsLimitReached):
                 raise
             except Exception as error:  # noqa: BLE001 - the user's function; on_bad_record decides
                 self.bad_records.add(record, error, part=self.part)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Final
 
 from resilient_exporters.delivery.directory import DirectoryLock, make_directory, state_root
 from resilient_exporters.errors import QueueLockedError
 from resilient_exporters.pipeline.errors import StateError
 
 __all__ = ["Workplace", "workplace_of"]
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 
 
 class Workplace:
@@ -69,5 +74,9 @@ class Workplace:
 
 
 def workplace_of(job: str, work_dir: str | Path | None = None) -> Path:
-    """Where a job works: in ``work_dir``, or in the state folder."""
-    return (state_root() / "pipelines" / "work" if work_dir is None else Path(work_dir)) / job
+    """Where a job works: in ``work_dir``, or in the state folder.
+
+    A directory of its own whatever its id is: an old persistence may give a path for one, and what is here is removed.
+    """
+    name = job if _NAME.fullmatch(job) else hashlib.sha256(job.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return (state_root() / "pipelines" / "work" if work_dir is None else Path(work_dir)) / name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import io
 import itertools
 from collections.abc import Iterable, Iterator
@@ -13,7 +12,7 @@ import msgspec
 from resilient_exporters.pipeline.errors import UnreadableStreamError
 from resilient_exporters.pipeline.module import Module
 
-__all__ = ["ROWS", "BaseDeserializer", "Lot", "RawBlocks", "Unreadable", "check_encoding"]
+__all__ = ["ROWS", "BaseDeserializer", "Lot", "RawBlocks", "Unreadable", "check_encoding", "check_line_encoding"]
 
 ROWS: Final = 1000
 """Rows or messages in a lot."""
@@ -127,6 +126,17 @@ def check_encoding(value: str) -> None:
         ValueError: it is not.
     """
     try:
-        codecs.lookup(value)
-    except LookupError as error:
+        "a\n".encode(value)  # codecs know base64 and the like, too, which are none of text
+    except (LookupError, ValueError) as error:
         raise ValueError(f"{error}; give one that Python knows") from error
+
+
+def check_line_encoding(value: str) -> None:
+    """Whether it is an encoding of text in which lines end with one byte, a newline.
+
+    Raises:
+        ValueError: it is not.
+    """
+    check_encoding(value)
+    if "a\n".encode(value)[-1:] != b"\n" or len("\n".encode(value)) != 1:
+        raise ValueError("lines end otherwise in it; CSVDeserializer reads such text, TextLinesDeserializer does not")

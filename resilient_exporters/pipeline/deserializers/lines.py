@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import msgspec
 
-from resilient_exporters.pipeline.deserializers.base import BaseDeserializer, Lot, Unreadable, check_encoding
+from resilient_exporters.pipeline.deserializers.base import BaseDeserializer, Lot, Unreadable, check_line_encoding
 from resilient_exporters.pipeline.option import Option
-from resilient_exporters.units import parse_size
+from resilient_exporters.units import parse_count, parse_size
 
 __all__ = ["BaseLineDeserializer", "JsonLinesDeserializer", "LineSplitter", "TextLinesDeserializer"]
 
@@ -24,7 +24,8 @@ class BaseLineDeserializer(BaseDeserializer):
 
     supported_options = {
         "max_line": Option(
-            type=(int, str), default="64 MB", check=lambda value: parse_size(value, "max_line"),
+            type=(int, str), default="64 MB",
+            check=lambda value: parse_count(parse_size(value, "max_line"), "max_line"),
             help="Longer lines are bad records, and are not kept in memory.",
         ),
     }  # fmt: skip
@@ -109,7 +110,7 @@ class JsonLinesDeserializer(BaseLineDeserializer):
         """The objects of some lines."""
         try:
             return Lot(list(map(self._decode, lines)))
-        except (msgspec.DecodeError, UnicodeDecodeError, TypeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, TypeError, RecursionError):
             return Lot([self._one(line) for line in lines], clean=False, unit="line")
 
     def _one(self, line: Any) -> Any:
@@ -117,7 +118,7 @@ class JsonLinesDeserializer(BaseLineDeserializer):
             return line
         try:
             return self._decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             if not line.strip():
                 return None
         try:
@@ -133,7 +134,7 @@ class TextLinesDeserializer(BaseLineDeserializer):
     """Makes of each line of text a record ``{"line": text}``; blank lines are left out."""
 
     supported_options = {
-        "encoding": Option(type=str, default="utf-8", check=check_encoding, help="Of the text."),
+        "encoding": Option(type=str, default="utf-8", check=check_line_encoding, help="Of the text."),
     }
 
     def lot(self, lines: list[Any]) -> Lot:

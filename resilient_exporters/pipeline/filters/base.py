@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from resilient_exporters.pipeline.errors import ItemsLimitReached
 from resilient_exporters.pipeline.module import Module
 from resilient_exporters.pipeline.record import BaseRecord
 
@@ -59,6 +60,8 @@ class BaseRecordFilter(BaseFilter):
             for record in batch:
                 try:
                     found = passes(record)
+                except ItemsLimitReached:
+                    raise
                 except Exception as error:  # noqa: BLE001 - a record that cannot be judged; on_bad_record decides
                     self.bad_records.add(record, error, part=self.part)
                     continue

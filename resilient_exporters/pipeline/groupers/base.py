@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from resilient_exporters.codec import encode
+from resilient_exporters.pipeline.errors import ItemsLimitReached
 from resilient_exporters.pipeline.module import Module
 from resilient_exporters.pipeline.record import BaseRecord
 
@@ -35,6 +37,11 @@ class BaseRecordGrouper(BaseGrouper):
             try:
                 found = group_of(record)
                 hash(found)  # a list is no group
+                for value in found:
+                    if type(value) is not str:
+                        encode(value, "group")  # it is kept with the job
+            except ItemsLimitReached:
+                raise
             except Exception as error:  # noqa: BLE001 - a record that cannot be grouped; on_bad_record decides
                 self.bad_records.add(record, error, part=self.part)
                 continue

@@ -13,6 +13,7 @@ from resilient_exporters.pipeline.notifications.base import BaseNotifier
 from resilient_exporters.pipeline.option import ListOf, Option
 from resilient_exporters.pipeline.retries import SHORT
 from resilient_exporters.policy import RetryPolicy
+from resilient_exporters.units import parse_seconds
 
 __all__ = ["WebhookNotifier"]
 
@@ -29,7 +30,10 @@ class WebhookNotifier(BaseNotifier):
             type=ListOf(str), default=[],
             help='URLs to post to; {"env": "NAME"} takes them from the environment, and keeps them out of the job.',
         ),
-        "timeout": Option(type=float, default=30.0, help="Seconds for an answer."),
+        "timeout": Option(
+            type=float, default=30.0, check=lambda value: parse_seconds(value, "timeout", zero_ok=False),
+            help="Seconds for an answer.",
+        ),
     }  # fmt: skip
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -23,12 +23,15 @@ def _each(given: Any) -> list[Any]:
 
 
 def _check_input(given: Any) -> None:
+    if not _each(given):
+        raise ConfigurationError(None, "input: the list is empty: give a path at least")
     for one in _each(given):
         _check_one(one)
 
 
 def _check_one(given: Any) -> None:
     if isinstance(given, str):
+        _check_path(given, "input")
         return
     if not isinstance(given, Mapping):
         raise ConfigurationError(None, f"input: {given!r:.60} is neither a path nor a mapping with dir or dir_pointer")
@@ -40,12 +43,23 @@ def _check_one(given: Any) -> None:
     for key, kind in (("dir", str), ("dir_pointer", str), ("pattern", (str, type(None))), ("include_dot_files", bool)):
         if key in given and not isinstance(given[key], kind):
             raise ConfigurationError(None, f"input: {key}={given[key]!r:.60} cannot be; give {_RIGHT[key]}")
+        if kind is str and key in given:
+            _check_path(given[key], f"input: {key}")
     check_pattern(given.get("pattern"), "input: pattern")
 
 
 _RIGHT = {
     "dir": "a path", "dir_pointer": "a path", "pattern": "a regular expression", "include_dot_files": "true or false",
 }  # fmt: skip
+
+
+def _check_path(path: str, option: str) -> None:
+    try:
+        whole = b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        whole = False
+    if not whole:
+        raise ConfigurationError(None, f"{option}={path!r:.60}: no file of this system can have such a name")
 
 
 def check_pattern(pattern: str | None, option: str = "pattern") -> None:
@@ -92,7 +106,7 @@ class FSReader(BaseStreamReader):
             elif Path(one).is_dir():
                 yield from self._below({"dir": one})
             else:
-                yield one
+                yield str(Path(one))  # as a directory names it: ./a and a are one file
 
     def _below(self, given: Mapping[str, Any]) -> list[str]:
         pointer = given.get("dir_pointer")

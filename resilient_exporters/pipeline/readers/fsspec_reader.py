@@ -25,6 +25,13 @@ _PACKAGES: Mapping[str, str] = {
 }  # fmt: skip
 
 
+def _check_urls(given: str | list[str]) -> None:
+    if not given:
+        raise ConfigurationError(None, f"url={given!r}: give one at least, for instance s3://bucket/directory")
+    for one in _each(given):
+        _protocol(one)
+
+
 class FsspecReader(BaseStreamReader):
     """Reads files and objects by URL: ``s3://``, ``gs://``, ``az://``, ``sftp://``, ``http://`` and others.
 
@@ -42,7 +49,7 @@ class FsspecReader(BaseStreamReader):
     supported_options = {
         "url": Option(
             type=(str, ListOf(str)),
-            check=lambda value: [_protocol(one) for one in _each(value)],
+            check=_check_urls,
             help="One URL, or a list of them.",
         ),
         "pattern": Option(

@@ -23,7 +23,7 @@ class IterableReader(BaseReader):
     """Reads from any iterable. A resume leaves out as many records as were read: it must give the same ones again.
 
     Args:
-        iterable: of mappings.
+        iterable: of mappings; or a section of a configuration.
         config, metadata: as of every module.
         **options: ``batch_size``.
     """
@@ -46,8 +46,16 @@ class IterableReader(BaseReader):
         metadata: ExportMetadata | None = None,
         **options: Any,
     ) -> None:
+        if isinstance(iterable, Mapping):
+            if not iterable or set(iterable) - {"name", "options"} or config is not None:
+                raise ConfigurationError(None, f"{iterable!r:.80} is one mapping: give an iterable of them")
+            config = iterable  # a section of a configuration: in every other module it comes first
+            iterable = ()
+        if isinstance(iterable, (str, bytes)) or not any(hasattr(iterable, n) for n in ("__iter__", "__getitem__")):
+            raise ConfigurationError(None, f"{iterable!r:.80} is no iterable of records: give a list or a generator")
         super().__init__(config, metadata, **options)
-        self._iterable = iterable
+        path = self.read_option("function")
+        self._iterable: Iterable[Any] = iterable if path is None else _Called(path)
         self._iterator: Iterator[Any] | None = None
         self._at = 0
 
@@ -59,10 +67,8 @@ class IterableReader(BaseReader):
             ConfigurationError: there is none, or it cannot be loaded.
         """
         made = cls((), config, metadata)
-        path = made.read_option("function")
-        if path is None:
+        if made.read_option("function") is None:
             raise ConfigurationError(None, "Option function is missing: the dotted path of one that returns records")
-        made._iterable = _Called(path)
         return made
 
     def get_next_batch(self) -> Iterator[dict[str, Any]]:
@@ -107,7 +113,7 @@ class _Called:
         module, _, name = path.replace(":", ".").rpartition(".")
         try:
             self._function = getattr(importlib.import_module(module), name)
-        except Exception as error:  # somebody else's module, and what it does when it is imported
+        except (Exception, SystemExit) as error:  # somebody else's module, and what it does when it is imported
             raise ConfigurationError(None, f"function={path!r} cannot be loaded: {error}") from error
         if not callable(self._function):
             raise ConfigurationError(None, f"function={path!r} is no function but {self._function!r:.60}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import zlib
 from collections.abc import Generator, Iterable, Iterator
 from typing import Any, ClassVar, Final
 
@@ -19,6 +20,7 @@ from resilient_exporters.units import parse_count
 
 __all__ = ["BaseStreamReader", "StreamReadError"]
 
+_SAMPLE: Final = 1024  # bytes that tell a stream from another one
 _LISTED: Final = 1000  # names of read streams in a position; those before go into the journal, once
 
 
@@ -66,6 +68,7 @@ class BaseStreamReader(BaseReader):
         self._held = 0  # units that were in hand at first
         self._names: list[str] = []
         self._source: _Watched | None = None
+        self._marks: dict[str, list[int]] = {}  # of streams that were read in part before a resume
 
     # -- for a subclass ------------------------------------------------------------------------------------------
 
@@ -100,13 +103,13 @@ class BaseStreamReader(BaseReader):
     def _all(self) -> Generator[dict[str, Any], None, None]:
         missing = set(self._offsets)
         self._names = retrying(self._listed, "listing the streams", self.retry_policy, errors=StreamReadError)
-        for name in self._names:
-            missing.discard(name)
-            if name not in self._known:
-                yield from self._of(name)
-        for name in sorted(missing - self._known):
+        for name in sorted(missing - self._known - set(self._names)):  # first of all: it may have another name by now
+            self._at = self._offsets[name]
             self._bad(name, UnreadableStreamError(None, "it is gone, and was not read to its end"))
             self._done(name)
+        for name in self._names:
+            if name not in self._known:
+                yield from self._of(name)
         self.finished = True
 
     def _listed(self) -> list[str]:
@@ -143,6 +146,7 @@ class BaseStreamReader(BaseReader):
 
     def _done(self, name: str) -> None:
         self._offsets.pop(name, None)
+        self._marks.pop(name, None)
         self._known.add(name)
         self._read.append(name)
         self._stream, self._at = None, 0
@@ -168,7 +172,7 @@ class BaseStreamReader(BaseReader):
                 source.close()
 
     def _opened(self, name: str) -> Generator[Lot, None, None]:
-        with contextlib.closing(_Watched(self, name)) as stream:
+        with contextlib.closing(_Watched(self, name, self._marks.get(name))) as stream:
             self._source = stream
             blocks = (self.decompressor or AutoDecompressor(name=name)).decompress(stream)
             yield from (self.deserializer or deserializer_for(name)).lots(blocks, self._at)
@@ -185,11 +189,21 @@ class BaseStreamReader(BaseReader):
     # -- position ------------------------------------------------------------------------------------------------
 
     def get_last_position(self) -> Any:
-        """``readed_streams``: names of those read to their end; ``stream_offset``: units read of others."""
-        offsets = dict(self._offsets)
+        """``readed_streams``: names of those read to their end; ``stream_offset``: units read of others.
+
+        ``stream_mark`` tells these from other streams of the same name: the number of their first bytes, a checksum of
+        those, and how many bytes they had at least.
+        """
+        offsets, marks = dict(self._offsets), dict(self._marks)
         if self._stream is not None:
             offsets[self._stream] = self._at + (self._held and self._held - self._hand.__length_hint__())
-        return {"readed_streams": list(self._read), "stream_offset": {name: n for name, n in offsets.items() if n}}
+            if self._source is not None:
+                marks[self._stream] = self._source.mark
+        begun = {name: n for name, n in offsets.items() if n}
+        return {
+            "readed_streams": list(self._read), "stream_offset": begun,
+            "stream_mark": {name: mark for name, mark in marks.items() if name in begun},
+        }  # fmt: skip
 
     def set_last_position(self, position: Any) -> None:
         """Leave out what was read."""
@@ -198,6 +212,7 @@ class BaseStreamReader(BaseReader):
         self._read = list(position.get("readed_streams", ()))
         self._known = self._drained | set(self._read)
         self._offsets = dict(position.get("stream_offset", {}))
+        self._marks = dict(position.get("stream_mark", {}))
         self.finished = False
 
     def drain_journal(self) -> list[Any]:
@@ -228,8 +243,10 @@ class _Watched:
         count: bytes read.
     """
 
-    def __init__(self, reader: BaseStreamReader, name: str) -> None:
+    def __init__(self, reader: BaseStreamReader, name: str, mark: list[int] | None = None) -> None:
         self._name = name
+        self._kept = mark
+        self._head = b""
         with _passing(f"reading {name}"):
             self._stream = reader.open_stream(name)
             self.size = reader.stream_size(name)
@@ -239,7 +256,27 @@ class _Watched:
         with _passing(f"reading {self._name}"):
             block = self._stream.read(size)
         self.count += len(block)
+        if len(self._head) < _SAMPLE:
+            self._head += block[: _SAMPLE - len(self._head)]
+        if self._kept is not None:
+            self._compare(self._kept, ended=bool(size) and not block)
         return block
+
+    @property
+    def mark(self) -> list[int]:
+        """What tells it from another stream of the same name."""
+        return [len(self._head), zlib.crc32(self._head), self.count]
+
+    def _compare(self, kept: list[int], *, ended: bool) -> None:
+        length, checksum, count = kept
+        if ended and self.count < count:
+            raise UnreadableStreamError(
+                None, f"it has {self.count} bytes, and had {count} at least when it was read: it is not what it was"
+            )
+        if len(self._head) >= length and zlib.crc32(self._head[:length]) != checksum:
+            raise UnreadableStreamError(None, "it begins otherwise than what was read of it: it is another one now")
+        if self.count >= count and len(self._head) >= length:
+            self._kept = None  # it is the same one
 
     def close(self) -> None:
         with contextlib.suppress(Exception):  # it was only read: there is nothing to lose

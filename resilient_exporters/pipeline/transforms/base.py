@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from resilient_exporters.pipeline.errors import ItemsLimitReached
 from resilient_exporters.pipeline.module import Module
 from resilient_exporters.pipeline.record import BaseRecord
 
@@ -33,7 +34,7 @@ class BaseRecordTransform(BaseTransform):
         self.dropped = 0
 
     def transform(self, item: BaseRecord) -> Iterable[dict[str, Any]]:
-        """What becomes of a record: none, one or several."""
+        """What becomes of a record: one, a list or generator of several, or None."""
         raise NotImplementedError(f"{type(self).__name__} must define transform(item)")
 
     def transform_batch(self, batch: Iterable[BaseRecord]) -> Iterator[dict[str, Any]]:
@@ -42,7 +43,9 @@ class BaseRecordTransform(BaseTransform):
         try:
             for record in batch:
                 try:
-                    found = transform(record)
+                    found = _made(transform(record))
+                except ItemsLimitReached:
+                    raise
                 except Exception as error:  # noqa: BLE001 - a record that cannot be changed; on_bad_record decides
                     self.bad_records.add(record, error, part=self.part)
                     continue
@@ -60,3 +63,16 @@ class BaseRecordTransform(BaseTransform):
     def set_state(self, state: Any) -> None:
         """Go on counting."""
         self.dropped = state
+
+
+def _made(found: Any) -> Iterable[dict[str, Any]]:
+    """What a transform returned, all of it: a generator raises only now."""
+    if found is None:
+        return ()
+    if isinstance(found, Mapping):
+        return (found,)  # type: ignore[return-value]  # the pipeline makes a record of any mapping
+    made = found if isinstance(found, (list, tuple)) else list(found)
+    for one in made:
+        if not isinstance(one, Mapping):
+            raise TypeError(f"it gave {one!r:.60}: give records, which are mappings")
+    return made

@@ -11,6 +11,7 @@ from resilient_exporters.pipeline.module import Module
 from resilient_exporters.pipeline.option import Option
 from resilient_exporters.pipeline.record import BaseRecord
 from resilient_exporters.pipeline.workplace import Workplace
+from resilient_exporters.units import parse_count
 
 __all__ = ["BaseWriter"]
 
@@ -37,8 +38,11 @@ class BaseWriter(Module):
     family = "writer"
     prints: ClassVar[bool] = False
     supported_options = {
-        "items_limit": Option(type=int, default=0, help="Records to write before the run ends; 0: no limit."),
-    }
+        "items_limit": Option(
+            type=int, default=0, check=lambda value: parse_count(value, "items_limit", minimum=0),
+            help="Records to write before the run ends; 0: no limit.",
+        ),
+    }  # fmt: skip
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Final
 
-from resilient_exporters.pipeline.errors import ConfigurationError
+from resilient_exporters.pipeline.errors import ConfigurationError, PipelineError
 from resilient_exporters.pipeline.formatters.base import BaseFormatter
 from resilient_exporters.pipeline.formatters.json import JsonExportFormatter
 from resilient_exporters.pipeline.option import Option
@@ -70,7 +70,9 @@ class ConsoleWriter(BaseWriter):
         data, self._held = bytes(self._held), bytearray()
         if not data:
             return
-        out = sys.stdout
+        out: Any = sys.stdout
+        if out is None:
+            raise PipelineError(None, "ConsoleWriter: there is no standard output to print to")
         binary = getattr(out, "buffer", None)
         if binary is None:
             out.write(data.decode())

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from resilient_exporters.delivery.directory import make_directory, state_root
+from resilient_exporters.errors import EncodingError, TransformError
 from resilient_exporters.exporter import Exporter
 from resilient_exporters.pipeline.catalogue import find
 from resilient_exporters.pipeline.errors import ConfigurationError, PipelineError
@@ -17,6 +18,7 @@ from resilient_exporters.pipeline.metadata import ExportMetadata
 from resilient_exporters.pipeline.option import Option, resolved
 from resilient_exporters.pipeline.record import BaseRecord
 from resilient_exporters.pipeline.writers.base import BaseWriter
+from resilient_exporters.units import parse_seconds
 
 __all__ = ["ExporterWriter"]
 
@@ -50,9 +52,13 @@ class ExporterWriter(BaseWriter):
 
     supported_options = {
         "exporter": Option(type=(Exporter, dict), help="An exporter, a pool, or a section that names one."),
-        "save_timeout": Option(type=float, default=60.0, help="Seconds that a commit waits for the queue's disk."),
+        "save_timeout": Option(
+            type=float, default=60.0, check=lambda value: parse_seconds(value, "save_timeout"),
+            help="Seconds that a commit waits for the queue's disk.",
+        ),
         "close_timeout": Option(
-            type=float, default=5.0, help="Seconds at the end in which to deliver what waits; the rest stays queued."
+            type=float, default=5.0, check=lambda value: parse_seconds(value, "close_timeout"),
+            help="Seconds at the end in which to deliver what waits; the rest stays queued."
         ),
     }
 
@@ -74,15 +80,38 @@ class ExporterWriter(BaseWriter):
         try:
             for record in self.counted(batch):
                 if self._skip:
-                    self._skip -= 1  # the queue has it already
+                    self._skip -= self._can_be_kept(record)  # the queue has it already, if it could be kept
                     continue
                 chunk.append(record)
                 if len(chunk) == _CHUNK:
                     full, chunk = chunk, []
-                    self.exporter.send(full)
+                    self._send(full)
         finally:
             if chunk:
-                self.exporter.send(chunk)
+                self._send(chunk)
+
+    def _send(self, chunk: list[dict[str, Any]]) -> None:
+        try:
+            self.exporter.send(chunk)
+        except (EncodingError, TransformError):  # none of it is queued
+            for record in chunk:
+                try:
+                    self.exporter.send(record)
+                except (EncodingError, TransformError) as error:
+                    self._refuse(record, error)
+
+    def _can_be_kept(self, record: dict[str, Any]) -> bool:
+        try:
+            self.exporter._encode(record, {}, "record")
+        except (EncodingError, TransformError) as error:
+            self._refuse(record, error)
+            return False
+        return True
+
+    def _refuse(self, record: dict[str, Any], error: Exception) -> None:
+        self.bad_records.add(record, error, part=self.part)
+        self.items_count -= 1
+        self.set_metadata("items_count", self.items_count)
 
     def prepare(self) -> None:
         """Wait until all of it is durable."""

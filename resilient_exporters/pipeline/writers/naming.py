@@ -15,6 +15,7 @@ from resilient_exporters.pipeline.errors import ConfigurationError, PipelineErro
 __all__ = ["Filebase", "FilebaseKeyError", "Names"]
 
 _SAFE: Final = re.compile(r"[\w. -]+")
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _GROUP: Final = re.compile(r"groups\[(\d+)\]")
 _LONGEST: Final = 100  # bytes of a group's text in a name; file systems take 255 for the whole
 _TOKEN: Final = 7
@@ -50,8 +51,8 @@ class Filebase:
     """
 
     def __init__(self, template: str, now: dt.datetime | None = None) -> None:
-        if "\0" in template:
-            raise ConfigurationError(None, f"filebase={template!r}: a path holds no NUL")
+        if "\0" in template or _SURROGATE.search(template):
+            raise ConfigurationError(None, f"filebase={template!r}: a path holds no NUL, and is text")
         self.template = template if now is None else now.strftime(template)
         self.directory, self.prefix = posixpath.split(self.template)
         in_directory, in_prefix = _fields(self.directory, template), _fields(self.prefix, template)

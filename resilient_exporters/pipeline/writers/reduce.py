@@ -50,7 +50,7 @@ class ReduceWriter(BaseWriter):
         if code is None:
             try:
                 code = Path(given["source_path"]).read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
+            except (OSError, ValueError) as error:
                 raise ConfigurationError(None, f"source_path={given['source_path']!r}: {error}") from error
         return compile_function(code, "reduce_function")
 
@@ -107,7 +107,7 @@ def _callable(given: Any) -> Callable[[Any, Any], Any]:
     module, _, name = given.replace(":", ".").rpartition(".")
     try:
         value = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # somebody else's module, and what it does when it is imported
         raise ConfigurationError(None, f"function={given!r} cannot be loaded: {error}") from error
     if not callable(value):
         raise ConfigurationError(None, f"function={given!r} cannot be called")

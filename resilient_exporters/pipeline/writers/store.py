@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import posixpath
 import shutil
-import time
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, ClassVar, Final, TypeVar
 
 from resilient_exporters.errors import MissingModuleError
 from resilient_exporters.pipeline.errors import ConfigurationError, InconsistentWriteState, PipelineError
-from resilient_exporters.pipeline.retries import LONG, retrying
+from resilient_exporters.pipeline.retries import LONG, retrying, wait
 from resilient_exporters.pipeline.writers.buffered import PackedFile
 from resilient_exporters.pipeline.writers.filebase import BaseFilebaseWriter
 from resilient_exporters.policy import RetryPolicy
@@ -35,7 +34,7 @@ class BaseStoreWriter(BaseFilebaseWriter):
         sleep: waits so many seconds between two attempts.
     """
 
-    sleep: Callable[[float], None] = staticmethod(time.sleep)
+    sleep: Callable[[float], None] = staticmethod(wait)
 
     policy: ClassVar[RetryPolicy] = LONG
     hopeless: ClassVar[tuple[type[Exception], ...]] = (

@@ -132,7 +132,7 @@ def write_buffer_class(name: str) -> type[WriteBuffer]:
         return _OURS[last]
     try:
         found = getattr(importlib.import_module(module), last)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # somebody else's module, and what it does when it is imported
         raise ConfigurationError(None, f"write_buffer={name} cannot be loaded: {error}") from error
     if not (isinstance(found, type) and issubclass(found, WriteBuffer)):
         raise ConfigurationError(None, f"write_buffer={name} is no subclass of WriteBuffer")

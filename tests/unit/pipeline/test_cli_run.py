@@ -248,3 +248,37 @@ def test_the_schema_takes_what_the_check_takes() -> None:
     assert wrong(exporter_options={"formatter": {"name": "JsonExportFormatter", "options": {"jsonlines": 3}}})
     assert "'reeder' was unexpected" in str(wrong(reeder=reader))
     assert call("schema").stdout == json.dumps(schema, separators=(",", ":"), ensure_ascii=False) + "\n"
+
+
+def configured(tmp_path: Path, **sections: Any) -> Path:
+    path = tmp_path / "c.json"
+    reader = {"name": "RandomReader", "options": {"number_of_items": 3}}
+    path.write_text(json.dumps({"reader": reader, "writer": {"name": "ConsoleWriter"}, **sections}))
+    return path
+
+
+def test_log_level_debug_is_heard(tmp_path: Path) -> None:
+    # BasicStatsManager says all figures at this level, and nobody could ever see them
+    quiet = call("run", str(configured(tmp_path)))
+    loud = call("run", str(configured(tmp_path, exporter_options={"log_level": "DEBUG"})))
+    assert "elapsed_time" not in quiet.stderr
+    assert "elapsed_time" in loud.stderr
+
+
+def test_a_report_that_cannot_be_written_is_said_before_the_run(tmp_path: Path) -> None:
+    done = call("run", str(configured(tmp_path)), "--report", str(tmp_path / "none" / "report.json"))
+    assert done.exit_code == 2
+    assert "there is no directory" in done.stderr
+    assert done.stdout == ""
+
+
+def test_an_exception_that_says_little_is_said_with_its_kind(tmp_path: Path) -> None:
+    reader = {"name": "IterableReader", "options": {"function": f"{__name__}.booming"}}
+    done = call("run", str(configured(tmp_path, reader=reader)))
+    assert done.exit_code == 1
+    assert "Error: the run failed: KeyError: 'boom'" in done.stderr
+
+
+def booming() -> Any:
+    yield {"n": 1}
+    raise KeyError("boom")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gc
 import random
 import resource
 
@@ -103,7 +104,8 @@ def is_data(value: object, depth: int = 0) -> bool:
     return type(value).__name__ in {"Match", "Pattern", "generator", "struct_time", "IsoCalendarDate"}
 
 
-def look(source: str) -> None:
+def evaluated(source: str) -> tuple[object, float]:
+    """What it gives, and the seconds of this thread's CPU that it took."""
     item = {"n": 7, "s": "a" * 30 + "b", "l": [3, 1, 2], "m": {"k": [1, {"z": 2}]}, "t": dt.datetime(2024, 2, 29, 1),
             "x": 1.5, "none": None, "b": b"\xff\x00"}  # fmt: skip
     used = resource.getrusage(resource.RUSAGE_THREAD)
@@ -113,7 +115,18 @@ def look(source: str) -> None:
     except (InvalidExpression, ExpressionError):
         found = None
     used = resource.getrusage(resource.RUSAGE_THREAD)
-    assert used.ru_utime + used.ru_stime - begin < 1, source
+    return found, used.ru_utime + used.ru_stime - begin
+
+
+def look(source: str) -> None:
+    # What is slow is slow each time. Once only is a collection of the garbage of a hundred thousand examples before it,
+    # which the kernel counts for this thread, too: one was seen in an expression that is refused while it is read.
+    for _ in range(3):
+        found, seconds = evaluated(source)
+        if seconds < 1:
+            break
+        gc.collect()
+    assert seconds < 1, source
     assert is_data(found), (source, type(found))
     assert not isinstance(found, Table)
 
