@@ -200,10 +200,10 @@ class BaseStreamReader(BaseReader):
             if self._source is not None:
                 marks[self._stream] = self._source.mark
         begun = {name: n for name, n in offsets.items() if n}
-        return {
-            "readed_streams": list(self._read), "stream_offset": begun,
-            "stream_mark": {name: mark for name, mark in marks.items() if name in begun},
-        }  # fmt: skip
+        found: dict[str, Any] = {"readed_streams": list(self._read), "stream_offset": begun}
+        if marks := {name: mark for name, mark in marks.items() if name in begun}:
+            found["stream_mark"] = marks
+        return found
 
     def set_last_position(self, position: Any) -> None:
         """Leave out what was read."""

@@ -121,11 +121,10 @@ def evaluated(source: str) -> tuple[object, float]:
 def look(source: str) -> None:
     # What is slow is slow each time. Once only is a collection of the garbage of a hundred thousand examples before it,
     # which the kernel counts for this thread, too: one was seen in an expression that is refused while it is read.
-    for _ in range(3):
-        found, seconds = evaluated(source)
-        if seconds < 1:
-            break
+    found, seconds = evaluated(source)
+    if seconds >= 1:
         gc.collect()
+        found, seconds = evaluated(source)
     assert seconds < 1, source
     assert is_data(found), (source, type(found))
     assert not isinstance(found, Table)

@@ -102,6 +102,7 @@ def test_over_sftp_and_ftp(protocol: str, tmp_path: Path) -> None:
         assert names(again) == ["2"]
         again.close()
         reader.close()
+    assert list(position.pop("stream_mark")) == [f"{protocol}://127.0.0.1:{port}/in/2.jl"]
     assert position == {
         "readed_streams": [f"{protocol}://127.0.0.1:{port}/in/1.jl.gz"],
         "stream_offset": {f"{protocol}://127.0.0.1:{port}/in/2.jl": 1},
