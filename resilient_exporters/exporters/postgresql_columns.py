@@ -7,13 +7,15 @@ import decimal
 import re
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.types import TypeEngine
 
+from resilient_exporters.exporters.sql_check import EXACT_FLOAT, whole
 from resilient_exporters.exporters.sql_columns import plain
 from resilient_exporters.exporters.sql_values import ColumnCodec, Nan
 
@@ -85,6 +87,21 @@ class PostgreSQLCodec(ColumnCodec):
         if types - {_NONE} <= self._quick and self._fits(values, missing=_NONE in types):
             return values
         return [self.one(value) for value in values]
+
+    def plain_kind(self) -> Any:
+        """As `ColumnCodec.plain_kind`, within the limits of the column."""
+        kind: Any = None
+        if self.family == "int":
+            kind = whole(self._highest.bit_length())
+        elif self.family == "text" and self._choices is None:
+            kind = str if self._length is None else Annotated[str, msgspec.Meta(max_length=self._length)]
+        elif self.family in {"float", "bool"}:
+            kind = EXACT_FLOAT if self.family == "float" else bool
+        return kind if kind is None or self.required else kind | None
+
+    def sound(self, values: Sequence[Any]) -> bool:
+        """As `ColumnCodec.sound`; and a text with NUL is refused."""
+        return super().sound(values) and (self.family != "text" or "\0" not in "".join(filter(None, values)))
 
     def one(self, value: Any) -> Any:
         """One value. Raises DataTypeError; see `ColumnCodec.one`."""

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 
-from resilient_exporters.exporters.postgresql_text import copy_text
+from resilient_exporters.exporters.postgresql_text import CSV, copy_csv, copy_text
 from resilient_exporters.exporters.sql_ledger import Ledger
 from resilient_exporters.exporters.sql_table import Form
 from resilient_exporters.exporters.sql_writer import Piece, Writer
@@ -56,7 +56,7 @@ class CopyWriter(Writer):
             self._stage(connection, piece, statements)
             return
         try:
-            _copy(_raw(connection), statements.copy, piece.columns)
+            _copy(_raw(connection), statements.copy, piece.columns, piece.plain)
         except psycopg.Error as error:
             if error.sqlstate in _NO_COPY:
                 self._staged_only.add(piece.table)  # the batch is tried again
@@ -76,7 +76,7 @@ class CopyWriter(Writer):
             stages.clear()
         columns = _last_of_each(piece) if piece.form.on else piece.columns
         raw.execute(statements.make.encode())
-        _copy(raw, statements.fill, columns)
+        _copy(raw, statements.fill, columns, piece.plain)
         raw.execute(statements.move.encode())
         stages.add(statements.stage)
 
@@ -151,11 +151,15 @@ def _make(
 _DIALECT: Final = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call,unused-ignore] # untyped in SQLAlchemy 2.0 only
 
 
-def _copy(raw: psycopg.Connection[Any], text: str, columns: Sequence[Sequence[Any]]) -> None:
-    plain = copy_text(columns)
+def _copy(raw: psycopg.Connection[Any], text: str, columns: Sequence[Sequence[Any]], plain: Sequence[bool]) -> None:
+    rows = copy_csv(columns, plain)
+    if rows is not None:
+        text += CSV
+    else:
+        rows = copy_text(columns)
     with raw.cursor() as cursor, cursor.copy(text.encode()) as copy:
-        if plain is not None:
-            copy.write(plain)
+        if rows is not None:
+            copy.write(rows)
             return
         write = copy.write_row
         for row in zip(*columns, strict=True):

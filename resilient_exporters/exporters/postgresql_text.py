@@ -1,4 +1,4 @@
-"""Columns of plain values as the text that COPY reads, a column at a time: half the time of psycopg's row by row."""
+"""Columns as the text that COPY reads, in far less time than psycopg's row by row."""
 
 from __future__ import annotations
 
@@ -8,12 +8,77 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+import msgspec
+
 from resilient_exporters.exporters.sql_values import json_numbers
 
-__all__ = ["copy_text"]
+__all__ = ["CSV", "copy_csv", "copy_text"]
 
 _NONE: Final = type(None)
 _NULL: Final = "\\N"
+CSV: Final = " WITH (FORMAT csv, ESCAPE E'\\\\', NULL 'null')"
+"""How COPY is to read what `copy_csv` makes."""
+
+
+def copy_csv(columns: Sequence[Sequence[Any]], plain: Sequence[bool]) -> bytes | None:
+    """Rows in COPY's CSV format, as JSON's encoder writes them: half the time of `copy_text`.
+
+    A JSON array without its brackets is a line of CSV whose escape is the backslash: texts are in quotes, null is not.
+
+    Args:
+        columns: values, column by column.
+        plain: of each column whether it is known to hold nothing but text, finite numbers, booleans and None.
+
+    Returns:
+        The text, or None where JSON and CSV differ: values of further types, control characters in a text.
+
+    Raises:
+        UnicodeEncodeError: a text holds a lone surrogate.
+    """
+    ready: list[Sequence[Any]] = []
+    for place, values in enumerate(columns):
+        found = values if place < len(plain) and plain[place] else _cells(values)
+        if found is None:
+            return None
+        ready.append(found)
+    rows = list(zip(*ready, strict=True))
+    text = _json(rows)
+    if b"\\" in text and any(each in text for each in _ELSE):
+        return None
+    lines = text[2:-2].replace(b"],[", b"\n")
+    # A text may hold what parts the rows. There is no other line feed: in JSON it is written as an escape.
+    return lines if lines.count(b"\n") == len(rows) - 1 else None
+
+
+_json: Final = msgspec.json.Encoder().encode
+_ELSE: Final = (b"\\n", b"\\r", b"\\t", b"\\u", b"\\b", b"\\f")
+"""Escapes that CSV has not. (An escaped backslash before such a letter is taken for one, too.)"""
+
+
+def _cells(values: Sequence[Any]) -> Sequence[Any] | None:
+    """Values that JSON's encoder writes in a way that PostgreSQL reads, or None."""
+    types = set(map(type, values))
+    if len(types - {_NONE}) != 1:
+        return None if types - {_NONE} else values
+    kind = (types - {_NONE}).pop()
+    if kind in _AS_JSON:
+        return values
+    if kind in {dt.datetime, dt.time}:
+        zones = {None if value is None else value.tzinfo for value in values} - {None}
+        if zones <= ({dt.timezone.utc} if kind is dt.datetime else set()):
+            return values
+    form = _bytes if kind is bytes else _FORMS.get(kind)
+    if form is None:
+        return None
+    present = iter(form([value for value in values if value is not None]))
+    return [None if value is None else next(present) for value in values]
+
+
+_AS_JSON: Final[frozenset[type]] = frozenset({str, bool, dt.date, uuid.UUID, decimal.Decimal})
+
+
+def _bytes(values: Sequence[bytes]) -> Sequence[str]:
+    return ["\\x" + each.hex() for each in values]
 
 
 def copy_text(columns: Sequence[Sequence[Any]]) -> bytes | None:

@@ -23,10 +23,11 @@ class Group:
         keys: field names, or None for tuples (all columns in table order).
         members: places of the records in the batch.
         ids: their record ids.
-        columns: the values, field by field.
+        rows: the values, record by record.
+        width: number of fields.
     """
 
-    __slots__ = ("columns", "ids", "keys", "members", "table", "upsert")
+    __slots__ = ("_columns", "ids", "keys", "members", "rows", "table", "upsert", "width")
 
     def __init__(
         self,
@@ -40,14 +41,24 @@ class Group:
         self.keys = keys
         self.members = members
         self.ids = ids
-        self.columns: list[Sequence[Any]] = list(zip(*values, strict=True))
+        self.width = len(values[0])
+        self.rows = values
+        self._columns: list[Sequence[Any]] | None = None
+
+    @property
+    def columns(self) -> list[Sequence[Any]]:
+        """The values, field by field."""
+        if self._columns is None:
+            self._columns = list(zip(*self.rows, strict=True)) or [()] * self.width
+        return self._columns
 
     def keep(self, wanted: Sequence[bool]) -> None:
         """Leave out the records whose place in ``wanted`` is False."""
         places = [place for place, good in enumerate(wanted) if good]
         self.members = [self.members[place] for place in places]
         self.ids = [self.ids[place] for place in places]
-        self.columns = [[column[place] for place in places] for column in self.columns]
+        self.rows = [self.rows[place] for place in places]
+        self._columns = None
 
 
 _STR: Final = frozenset({str})

@@ -105,10 +105,10 @@ class RowMaker:
         if table is None:
             _refuse(group, refused, "no table: give table=… to the exporter or to send()")
             return None
-        keys = table.tuple_keys(len(group.columns)) if group.keys is None else group.keys
+        keys = table.tuple_keys(group.width) if group.keys is None else group.keys
         if keys is None:
             names = ", ".join(table.columns)
-            _refuse(group, refused, f"a tuple of {len(group.columns)} for table {group.table!r} with {names}")
+            _refuse(group, refused, f"a tuple of {group.width} for table {group.table!r} with {names}")
             return None
         form = table.form(keys, group.upsert, pack=self._options.new_columns == "json")
         if form.missing is not None:
@@ -122,8 +122,8 @@ class RowMaker:
         if not form.insert and group.members:
             _refuse(group, refused, f"none of its fields is a column of table {group.table!r}")
             return None
-        columns = _columns(group, form, refused)
-        return Piece(group.table, form, group.members, group.ids, columns) if group.members else None
+        columns, plain = _columns(group, form, refused)
+        return Piece(group.table, form, group.members, group.ids, columns, plain) if group.members else None
 
     def _sift(self, group: Group, form: Form) -> dict[int, str]:
         """Records with fields that have no place, or without a key. None has no need of a column."""
@@ -143,7 +143,7 @@ class RowMaker:
         return reasons
 
 
-def _columns(group: Group, form: Form, refused: dict[int, str]) -> list[Sequence[Any]]:
+def _columns(group: Group, form: Form, refused: dict[int, str]) -> tuple[list[Sequence[Any]], list[bool]]:
     try:
         return _encoded(group, form)
     except (ResilientExporterException, TypeError, ValueError, ArithmeticError):
@@ -153,22 +153,37 @@ def _columns(group: Group, form: Form, refused: dict[int, str]) -> list[Sequence
                 if why := _misfit(codec, value):
                     reasons.setdefault(n, why)
         _keep(group, reasons, refused)
-    return _encoded(group, form) if group.members else []
+    return _encoded(group, form) if group.members else ([], [])
 
 
-def _encoded(group: Group, form: Form) -> list[Sequence[Any]]:
-    columns = [codec.column(values) for codec, values in _sources(group, form)]
-    return [group.ids, *columns] if form.with_id else columns
+def _encoded(group: Group, form: Form) -> tuple[list[Sequence[Any]], list[bool]]:
+    """The columns of the row, and of each whether it holds nothing but text, numbers, booleans and None."""
+    places = form.check.places if form.check.places and form.check(group.rows) else ()
+    columns: list[Sequence[Any]] = [group.ids] if form.with_id else []
+    plain = [True] * len(columns)
+    for place, codec in form.parts:
+        values = group.columns[place]
+        plain.append(place in places and codec.sound(values))
+        columns.append(values if plain[-1] else codec.column(values))
+    if form.extra is not None:
+        columns.append(form.extra.column(_extra(group, form)))
+        plain.append(False)
+    return columns, plain
 
 
 def _sources(group: Group, form: Form) -> list[tuple[ColumnCodec, Sequence[Any]]]:
     """Codec and values of each column in the order of the row (without the id): the fields, then the extra column."""
     found = [(codec, group.columns[place]) for place, codec in form.parts]
     if form.extra is not None:
-        names = [key for _, key in form.unknown]
-        rows = zip(*(group.columns[place] for place, _ in form.unknown), strict=True)
-        found.append((form.extra, [dict(zip(names, row, strict=True)) for row in rows]))
+        found.append((form.extra, _extra(group, form)))
     return found
+
+
+def _extra(group: Group, form: Form) -> list[dict[str, Any]]:
+    """The fields without a column of each record."""
+    names = [key for _, key in form.unknown]
+    rows = zip(*(group.columns[place] for place, _ in form.unknown), strict=True)
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def _misfit(codec: ColumnCodec, value: Any) -> str | None:

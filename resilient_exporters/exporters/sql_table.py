@@ -12,6 +12,7 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.types import TypeEngine
 
+from resilient_exporters.exporters.sql_check import RowCheck
 from resilient_exporters.exporters.sql_values import ColumnCodec, Nan
 
 __all__ = ["Form", "KnownTable", "NewColumns", "TableOptions"]
@@ -74,6 +75,7 @@ class Form:
         on: names of the upsert columns.
         guard: name of the id column, if a row whose id is there is to be passed over.
         lacking: columns that must have a value, and that the fields lack.
+        check: looks at all values of some rows at once.
         direct: no column makes its own values always, which PostgreSQL's COPY would overwrite and INSERT refuses.
     """
 
@@ -83,6 +85,7 @@ class Form:
     bulk: Callable[[], tuple[int, str]] | None
     names: tuple[str, ...] | None
     parts: tuple[tuple[int, ColumnCodec], ...]
+    check: RowCheck
     with_id: bool
     id_at: int | None
     extra: ColumnCodec | None
@@ -174,6 +177,7 @@ class KnownTable:
             insert, style = self._compile(statement, len(names))
             if self._dialect.name == "sqlite" and len(names) <= _PARAMETERS // 2:
                 bulk = functools.cache(functools.partial(self._bulk, statement, len(names)))
+        kinds = {place: self.columns[name].plain_kind() for name, place in taken.items()}
         passes_over = self._guarded and not self._options.copies
         return Form(
             insert=insert,
@@ -182,6 +186,7 @@ class KnownTable:
             bulk=bulk,
             names=style,
             parts=tuple((place, self.columns[name]) for name, place in taken.items()),
+            check=RowCheck([kinds.get(place) for place in range(len(keys))]),
             with_id=with_id,
             id_at=names.index(self.id_column) if self.id_column in names else None,
             extra=None if packed is None else self.columns[packed],

@@ -18,6 +18,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
 from resilient_exporters.errors import DataTypeError
+from resilient_exporters.exporters.sql_check import PLAIN, PLAIN_SQLITE, exact
 from resilient_exporters.exporters.sql_columns import plain
 
 __all__ = ["ColumnCodec", "Nan", "dump_json", "json_numbers"]
@@ -79,6 +80,21 @@ class ColumnCodec:
         if types == {int} and self.family == "int":
             return bool(min(given) >= -(2**63) and max(given) < 2**63)
         return types == {float} and self.family == "float" and all(map(math.isfinite, given))
+
+    def plain_kind(self) -> Any:
+        """What a column of values that need nothing done is made of, as a type for msgspec; None: not to be told so.
+
+        `column` returns such values as they are, if `sound` says yes as well.
+        """
+        if self._process is not None:
+            return None
+        if self.sqlite:
+            return PLAIN_SQLITE.get(self.family) if self.nan == "null" else None
+        return PLAIN.get(self.family)
+
+    def sound(self, values: Sequence[Any]) -> bool:
+        """What `plain_kind` cannot tell: for msgspec an enumeration of texts is text, and a Decimal is a float."""
+        return exact(self.family, values)
 
     def one(self, value: Any) -> Any:
         """One value.

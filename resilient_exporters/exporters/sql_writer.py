@@ -29,6 +29,7 @@ class Piece:
         members: places of the records in the batch.
         ids: their record ids.
         columns: their values, column by column, in the order of the statement's parameters.
+        plain: of each column whether it holds nothing but text, finite numbers, booleans and None; as far as known.
     """
 
     table: str
@@ -36,6 +37,7 @@ class Piece:
     members: Sequence[int]
     ids: Sequence[str]
     columns: Sequence[Sequence[Any]]
+    plain: Sequence[bool] = ()
 
     def part(self, start: int, stop: int) -> Piece:
         """Some of the rows."""

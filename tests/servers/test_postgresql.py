@@ -133,6 +133,46 @@ class TestValues:
             ((found,),) = base.rows(f"SELECT {name}::text FROM t WHERE _id = '{RUN}-{n}'")
             assert found == said
 
+    @pytest.mark.parametrize(
+        "odd", [HOSTILE, "],[", '"],["', "null", "\\", 'C:\\new"', "\\.", '""', ",", "", " ", "\x01"]
+    )
+    def test_a_text_that_looks_like_the_format_of_the_batch(self, base: Base, odd: str) -> None:
+        base.run("CREATE TABLE t (_id text PRIMARY KEY, a text, f double precision, n int, b boolean, c varchar(60))")
+        rows = [
+            ("x", 1.5, 1, True, odd),
+            (odd, None, None, None, None),
+            (odd, 2.0, -7, False, "y"),
+            ("z",) + (None,) * 4,
+        ]
+        exporter = base.exporter()
+        assert reasons(exporter.export(batch(*(dict(zip("afnbc", row, strict=True)) for row in rows)))) == {}
+        assert base.rows("SELECT a, f, n, b, c FROM t ORDER BY _id") == rows
+
+    def test_bad_values_among_many_readings(self, base: Base) -> None:
+        base.run("CREATE TABLE t (_id text PRIMARY KEY, v double precision, w text, n int)")
+        good: list[dict[str, Any]] = [{"v": at / 4, "w": f"w{at}", "n": at} for at in range(100)]
+        bad: dict[int, dict[str, Any]] = {
+            7: {"w": "a\0b"},
+            23: {"n": 2**31},
+            51: {"v": 2**53 + 1},
+            52: {"v": decimal.Decimal("0.1234567890123456789")},
+        }
+        fine: dict[int, dict[str, Any]] = {
+            60: {"v": math.nan},
+            61: {"v": 3},
+            62: {"v": decimal.Decimal("0.5")},
+            63: {"n": None},
+            64: {"w": "\n"},
+        }
+        rows = [row | bad.get(at, {}) | fine.get(at, {}) for at, row in enumerate(good)]
+        found = reasons(base.exporter().export(batch(*rows)))
+        assert set(found) == set(bad)
+        assert ["NUL" in found[7], "bytes" in found[23], "digits" in found[51], "digits" in found[52]] == [True] * 4
+        stored = {row[0]: row[1:] for row in base.rows("SELECT coalesce(n, 63), v, w FROM t")}
+        assert len(stored) == 96
+        assert (math.isnan(stored[60][0]), stored[61][0], stored[62][0], stored[64][1]) == (True, 3.0, 0.5, "\n")
+        assert all(stored[at] == (at / 4, f"w{at}") for at in range(60) if at not in bad)
+
     def test_nan(self, base: Base) -> None:
         exporter = base.exporter(create_table_if_inexistent=True, columns={"d": decimal.Decimal})
         assert reasons(exporter.export(batch({"a": math.nan, "d": math.nan}))) == {}
