@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -27,11 +29,40 @@ def test_auto_grows_by_one_a_round_of_full_batches_up_to_eight() -> None:
     levels = []
     for _ in range(100):
         levels.append(auto.level)
-        auto.note(0.1, full=True, failed=False)
+        auto.note(1.0, full=True, failed=False)
     # Then each level lasts for a round to get there, and one to look at
     assert sorted(levels) == levels
     assert max(levels) == 8
-    assert all(levels.count(level) == 2 * level + 1 for level in range(1, 8))
+    assert all(levels.count(level) == 2 * level for level in range(1, 8))
+
+
+def levels_of(seconds: Callable[[int], float], seed: int, batches: int = 1500) -> list[int]:
+    """How many are in flight at a target that takes so long with so many, on a machine that others use, too."""
+    auto, chance, levels = Concurrency("auto"), random.Random(seed), []
+    for _ in range(batches):
+        levels.append(auto.level)
+        disturbed = (1 + 0.4 * chance.random()) * (10 if chance.random() < 0.02 else 1)
+        auto.note(seconds(auto.level) * disturbed, full=True, failed=False)
+    return levels
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_accidents_do_not_keep_auto_from_what_brings_more(seed: int) -> None:
+    # Given a server that takes two batches in hardly more time than one, and a third not any sooner
+    levels = levels_of(lambda level: 0.004 if level == 1 else 0.00225 * level, seed)
+    assert levels.count(1) < 200
+    assert sum(level > 3 for level in levels) < 300
+
+    # Given one that takes any number at once
+    assert levels_of(lambda _: 0.004, seed).count(8) > 1000
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_accidents_do_not_lead_auto_to_what_brings_nothing(seed: int) -> None:
+    # Given a server that writes one batch at a time, with some loss for each that waits
+    levels = levels_of(lambda level: 0.004 * level * (0.95 + 0.05 * level), seed)
+    assert levels.count(1) > 1000
+    assert sum(level > 2 for level in levels) < 100
 
 
 def test_auto_is_one_while_the_backlog_is_short() -> None:
