@@ -86,7 +86,7 @@ class Concurrency:
             return  # those that were in flight when the level changed say nothing of it
         look = self._look
         look.append(seconds)
-        if len(look) < level or (len(look) < _LOOK and sum(look) < _LONG * level):
+        if len(look) <= level or (len(look) < _LOOK and sum(look) < _LONG * level):
             return
         self._times[level] = _typical(look)
         look.clear()

@@ -33,7 +33,7 @@ def test_auto_grows_by_one_a_round_of_full_batches_up_to_eight() -> None:
     # Then each level lasts for a round to get there, and one to look at
     assert sorted(levels) == levels
     assert max(levels) == 8
-    assert all(levels.count(level) == 2 * level for level in range(1, 8))
+    assert all(levels.count(level) == 2 * level + 1 for level in range(1, 8))
 
 
 def levels_of(seconds: Callable[[int], float], seed: int, batches: int = 1500) -> list[int]:
