@@ -23,6 +23,7 @@ def run(bench: Bench) -> None:
     burst, seconds = bench.size(200_000, 5_000), bench.size(10, 2)
     cases: dict[str, tuple[Any, dict[str, Any]]] = {
         "healthy": (stretch, {"count": 1000 * seconds, "rate": 1000, "up": True}),
+        "patient": (stretch, {"count": 1000 * seconds, "rate": 1000, "up": True, "linger": 0.05}),
         "outage": (stretch, {"count": 1000 * seconds, "rate": 1000, "up": False}),
         "burst": (stretch, {"count": burst, "rate": 0, "up": False}),
         "loop": (loop, {"count": 1000 * seconds, "rate": 1000}),
@@ -31,10 +32,11 @@ def run(bench: Bench) -> None:
     found = bench.measure(cases, repeats=3)
     for case, text, peer in (
         ("healthy", "healthy link, 1,000/s", "loop"),
+        ("patient", "healthy link, 1,000/s, linger=0.05", "loop"),
         ("outage", "outage and drain, 1,000/s", "loop"),
         ("burst", "outage and drain, burst", "burst of nothing"),
     ):
-        _rows(bench, text, found[case], found[peer], healthy=case == "healthy")
+        _rows(bench, text, found[case], found[peer], healthy=case in ("healthy", "patient"))
     _syncs(bench, {case: cases[case][1] for case in ("healthy", "outage", "burst")})
     _wear(bench, bench.size(60, 4))
     bench.note("the loop alone: the same sleeps and a function that does nothing. bytes: write_bytes of /proc/self/io;")
@@ -91,10 +93,10 @@ def _wear(bench: Bench, seconds: int) -> None:
 # In a process of their own:
 
 
-def stretch(directory: str, count: int, rate: int, up: bool) -> Figures:
+def stretch(directory: str, count: int, rate: int, up: bool, linger: float = 0.005) -> Figures:
     """Send, and where the target was away let it take all of it then."""
     material = readings()
-    target = Target(directory, up=up, on_full="block", max_disk="1 GB", retry=3600.0)
+    target = Target(directory, up=up, on_full="block", max_disk="1 GB", retry=3600.0, linger=linger)
     target.send("the first one opens the queue")
     target.flush(10)
     disk, used, before = written_bytes(), cpu_seconds(), switches()
