@@ -24,7 +24,7 @@ from resilient_exporters.cli.console import (
     size,
     table,
 )  # fmt: skip
-from resilient_exporters.delivery.directory import state_root
+from resilient_exporters.delivery.directory import default_directory, state_root
 from resilient_exporters.delivery.handover import hand_over
 from resilient_exporters.delivery.inspection import Inspection, QueueView, TargetView, WaitingRecord, find_queues
 from resilient_exporters.delivery.maintenance import Maintenance
@@ -40,12 +40,12 @@ _yes = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 
 
 class _Directory(click.ParamType[Path]):
-    """A queue directory: its path, or its name under the root as ``rexport queue ls`` shows it."""
+    """A queue directory: its path, its name under the root as ``rexport queue ls`` shows it, or its exporter's name."""
 
     name = "directory"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        for place in (Path(value), state_root() / value):
+        for place in (Path(value), state_root() / value, default_directory(value)):
             if place.is_dir():
                 return place.resolve()
         text = f"{value} is no directory, and none under {state_root()}: rexport queue ls shows which there are"

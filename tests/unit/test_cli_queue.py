@@ -103,6 +103,18 @@ def test_show_takes_a_name_under_the_state_root(own_queues: Path) -> None:
     assert run("queue", "show", "mine").exit_code == 0
 
 
+def test_a_queue_is_found_by_the_name_of_its_exporter() -> None:
+    # Given: an exporter's default directory, whose name has a digest at its end
+    with FlakyTarget([DOWN], name="dash board") as exporter:
+        directory = exporter.directory
+        exporter.send({"n": 1})
+        assert exporter.save()
+    assert directory is not None
+    assert directory.name.startswith("dash-board-")
+    # Then
+    assert answered("queue", "show", "dash board")["directory"] == str(directory)
+
+
 @pytest.mark.parametrize("command", ["show", "peek", "verify", "repair", "dead", "replay", "export"])
 def test_a_directory_that_is_no_queue_is_refused(command: str, tmp_path: Path) -> None:
     result = run("queue", command, tmp_path)

@@ -1,4 +1,4 @@
-"""Servers that files are written to, each on a free port of this machine."""
+"""Servers that files are written to, each on a free port of this machine. S3: tests/s3.py; OpenSSH: tests/servers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PASSWORD", "USER", "ftp_server", "s3_server", "sftp_server"]
+__all__ = ["PASSWORD", "USER", "ftp_server", "sftp_server"]
 
 USER, PASSWORD = "reader", "secret-word"
 
@@ -100,24 +100,3 @@ def sftp_server(home: Path) -> Iterator[tuple[int, Path]]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
-
-
-@contextlib.contextmanager
-def s3_server(bucket: str) -> Iterator[tuple[str, Any]]:
-    """An S3 server with one bucket; gives its URL and a client."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    client = boto3.client(
-        "s3", endpoint_url=url, aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1"
-    )
-    try:
-        client.create_bucket(Bucket=bucket)
-        yield url, client
-    finally:
-        client.close()
-        server.stop()

@@ -21,9 +21,7 @@ from resilient_exporters.pipeline.errors import (
 )
 from resilient_exporters.pipeline.readers import S3Reader
 from resilient_exporters.testing import RecordingExporter
-from tests.unit.pipeline.stores import s3_server
-
-ACCOUNT = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+from tests.s3 import ACCOUNT, s3_server
 
 
 @pytest.fixture(scope="module")

@@ -24,8 +24,9 @@ from resilient_exporters.pipeline import (
 from resilient_exporters.pipeline.groupers.base import BaseGrouper
 from resilient_exporters.pipeline.writers import AzureFileWriter, FTPWriter, ObjectStoreWriter, S3Writer, SFTPWriter
 from resilient_exporters.pipeline.writers.buffered import PackedFile
+from tests.s3 import ACCOUNT, s3_server
 from tests.unit.pipeline.azure_files import azure_file_share
-from tests.unit.pipeline.stores import PASSWORD, USER, ftp_server, s3_server, sftp_server
+from tests.unit.pipeline.stores import PASSWORD, USER, ftp_server, sftp_server
 
 BUCKET = "readings"
 
@@ -188,8 +189,7 @@ def s3() -> Iterator[tuple[str, Any]]:
 
 def s3_options(s3: tuple[str, Any], **more: Any) -> dict[str, Any]:
     return {
-        **OPTIONS, "bucket": BUCKET, "host": s3[0], "aws_access_key_id": "test", "aws_secret_access_key": "test",
-        **more,
+        **OPTIONS, "bucket": BUCKET, "host": s3[0], **ACCOUNT, **more,
     }  # fmt: skip
 
 
