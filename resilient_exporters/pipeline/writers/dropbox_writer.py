@@ -1,11 +1,11 @@
-"""Files in Dropbox. Not tested against the service: there is no local one."""
+"""Files in Dropbox. Tested with its own client and a server that answers like the service; not against the service."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Final
 
-from resilient_exporters.pipeline.errors import PipelineError
+from resilient_exporters.pipeline.errors import ConfigurationError, PipelineError
 from resilient_exporters.pipeline.option import Option
 from resilient_exporters.pipeline.writers.buffered import PackedFile
 from resilient_exporters.pipeline.writers.store import BaseStoreWriter, needed
@@ -16,7 +16,7 @@ _PART: Final = 32 << 20
 
 
 class DropboxWriter(BaseStoreWriter):
-    """Writes files into Dropbox. Not tested against the service.
+    """Writes files into Dropbox. Tested with Dropbox's client, but not against the service.
 
     Access tokens last for some hours nowadays: for longer runs give ``refresh_token`` and ``app_key``, too.
     """
@@ -33,6 +33,12 @@ class DropboxWriter(BaseStoreWriter):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         needed("dropbox", "dropbox", self)
+        if self.read_option("access_token") is None and self.read_option("refresh_token") is None:
+            raise ConfigurationError(
+                None, "Option access_token is missing (or set EXPORTERS_DROPBOXWRITER_TOKEN): give it, or refresh_token"
+            )
+        if self.read_option("refresh_token") is not None and self.read_option("app_key") is None:
+            raise ConfigurationError(None, "refresh_token: give app_key, too: the app that it is for")
         self._client: Any = None
 
     def shown(self, name: str) -> str:
