@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -19,6 +20,8 @@ __all__ = ["HTTPClient", "check_url", "checked_headers", "shown"]
 
 _LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
 _TEXT = 200
+_PART = 1 << 16
+_LARGEST = 64 << 20
 
 
 def check_url(url: str) -> None:
@@ -92,16 +95,37 @@ class HTTPClient:
             self._pool = self._module.PoolManager(retries=False, timeout=self._module.Timeout(total=self._timeout))
         given = {**_account(url, self._module), **headers}
         try:
-            answer = self._pool.request(method, _bare(url), body=body, headers=given, redirect=False)
+            answer = self._pool.request(
+                method, _bare(url), body=body, headers=given, redirect=False, preload_content=False
+            )
+            data = self._body(answer, url)
         except self._module.exceptions.HTTPError as error:
             raise RetryableError(None, f"{shown(url)} does not answer: {error}") from error
         if 200 <= answer.status < 300:
-            return answer.data
-        text = re.sub(r"\s+", " ", answer.data[: 4 * _TEXT].decode(errors="replace"))[:_TEXT]
+            return data
+        text = re.sub(r"\s+", " ", data[: 4 * _TEXT].decode(errors="replace"))[:_TEXT]
         what = f"{shown(url)} answered {answer.status} {answer.reason or ''}: {text}"
         if answer.status in _LATER:
             raise RetryableError(None, what, after=_seconds(answer.headers.get("Retry-After")))
         raise RejectedError(None, what)
+
+    def _body(self, answer: Any, url: str) -> bytes:
+        """The body of an answer. A server that never ends it must not hold the run up for ever."""
+        until = time.monotonic() + self._timeout
+        data = bytearray()
+        read = getattr(answer, "read1", answer.read)  # read waits for all that it is asked for
+        try:
+            while part := read(_PART):
+                data += part
+                if len(data) > _LARGEST:
+                    raise RetryableError(None, f"{shown(url)} answers with more than {_LARGEST >> 20} MiB")
+                if time.monotonic() > until:
+                    raise RetryableError(None, f"{shown(url)} does not end its answer within {self._timeout:g} s")
+        except BaseException:
+            answer.close()
+            raise
+        answer.release_conn()
+        return bytes(data)
 
     def close(self) -> None:
         """Close the connections."""
@@ -132,7 +156,6 @@ def _seconds(text: str | None) -> float | None:
     if text.strip().isdigit():
         return min(float(text), 3600.0)
     import email.utils
-    import time
 
     try:
         at = email.utils.parsedate_to_datetime(text)

@@ -12,6 +12,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
 from resilient_exporters.errors import MissingModuleError, RejectedError, RetryableError
+from resilient_exporters.pipeline.checks import host, port
 from resilient_exporters.pipeline.errors import ConfigurationError, InvalidMailProvided
 from resilient_exporters.pipeline.option import Option
 from resilient_exporters.pipeline.retries import SHORT, retrying
@@ -34,8 +35,12 @@ MAIL_OPTIONS: Final = {
         type=str, default=None, secret=True, env_fallback="EXPORTERS_MAIL_AWS_SECRET_KEY", help="Amazon SES: secret.",
     ),
     "aws_region": Option(type=str, default="us-east-1", help="Amazon SES: region."),
-    "smtp_host": Option(type=str, default=None, help="SMTP server; without it mails go through Amazon SES."),
-    "smtp_port": Option(type=int, default=None, help="Default: 465 with smtp_tls=tls, 587 with an account, else 25."),
+    "smtp_host": Option(
+        type=str, default=None, check=host, help="SMTP server; without it mails go through Amazon SES.",
+    ),
+    "smtp_port": Option(
+        type=int, default=None, check=port, help="Default: 465 with smtp_tls=tls, 587 with an account, else 25.",
+    ),
     "smtp_user": Option(type=str, default=None, help="Account at the SMTP server."),
     "smtp_password": Option(type=str, default=None, secret=True, help="Its password."),
     "smtp_tls": Option(

@@ -154,7 +154,7 @@ else:
 class _Prefixed(_Adapter):
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         extra = self.extra or {}
-        return f"{str(extra['family']).upper()}: {msg}", kwargs
+        return f"{str(extra['family']).upper().replace('_', ' ')}: {msg}", kwargs
 
 
 def options_of(config: Any, owner: str) -> Mapping[str, Any]:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resilient_exporters.exporter import Exporter
+from resilient_exporters.pipeline import bypass
 from resilient_exporters.pipeline.bad_records import CHOICES, BadRecords
 from resilient_exporters.pipeline.configuration import SECTIONS, Parts, read
 from resilient_exporters.pipeline.errors import ConfigurationError, PipelineError
 from resilient_exporters.pipeline.formatters.base import BaseFormatter
 from resilient_exporters.pipeline.formatters.json import JsonExportFormatter
+from resilient_exporters.pipeline.groupers import BaseGrouper, NoGrouper
 from resilient_exporters.pipeline.kept import described, stored
 from resilient_exporters.pipeline.metadata import ExportMetadata
 from resilient_exporters.pipeline.module import LOGGER, Module
@@ -106,6 +108,7 @@ class Pipeline:
             raise ConfigurationError(None, "a stage is there twice: make two of it, each keeps figures and a state")
         self.writer = ExporterWriter(exporter=writer) if isinstance(writer, Exporter) else writer
         _check(self.writer, BaseWriter, "writer", "a writer or an exporter")
+        self._formatter_given = formatter is not None
         self.formatter = formatter or JsonExportFormatter()
         _check(self.formatter, BaseFormatter, "formatter", "a formatter")
         self.persistence = persistence or SqlitePersistence()
@@ -154,6 +157,19 @@ class Pipeline:
     def modules(self) -> list[Module]:
         """Reader, stages, formatter and writer."""
         return [self.reader, *self.stages, self.formatter, self.writer]
+
+    def unused(self) -> list[str]:
+        """What was given and changes nothing, because the writer does not look at it; for the log."""
+        writer = type(self.writer).__name__
+        if isinstance(self.writer, ExporterWriter):
+            writer = type(self.writer.exporter).__name__
+        lines = [f"{writer} does not use {name}: it changes nothing" for name in self.writer.unused()]
+        if self._formatter_given and not self.writer.formats:
+            lines.append(f"{writer} takes records as they are: {type(self.formatter).__name__} changes nothing")
+        if not self.writer.groups:
+            groupers = [one for one in self.stages if isinstance(one, BaseGrouper) and not isinstance(one, NoGrouper)]
+            lines += [f"{writer} knows no groups: {type(one).__name__} changes nothing" for one in groupers]
+        return lines
 
     @classmethod
     def from_configuration(cls, configuration: Mapping[str, Any]) -> Self:
@@ -229,6 +245,13 @@ class Pipeline:
         return Run(self).go()
 
     export = run
+
+    def bypass(self) -> bool:
+        """Run it, if data can go from source to target as it is; False: nothing was done, as it cannot."""
+        if not bypass.possible(self):
+            return False
+        self.run()
+        return True
 
 
 class BasicExporter(Pipeline):

@@ -105,6 +105,8 @@ class Run:
         self._writer.workplace = Workplace(workplace_of(persistence.job, pipeline.work_dir))
         self._writer.workplace.take()
         self._writer.formatter = pipeline.formatter
+        for line in pipeline.unused():
+            self._log.warning("EXPORTMANAGER: %s", line)
         if resume is None or not self._restore(resume):
             self._writer.begin()
             self._commit(self._source.checkpoint())

@@ -46,6 +46,8 @@ OLD = [
     ("meta", "ExportMeta"),
     ("default_retries", "retry_long"),
     ("utils", "str_list"),
+    ("pipeline.base_pipeline_item", "BasePipelineItem"),
+    ("contrib.writers.odo_writer", "ODOWriter"),
 ]
 
 
@@ -63,7 +65,8 @@ def test_code_finds_the_old_modules(module: str, name: str) -> None:
 
     ours = {
         "BaseExporter": "BasicExporter", "BaseExportFormatter": "BaseFormatter", "ExportMeta": "ExportMetadata",
-        "BaseWriter": "BaseBufferedWriter", "FilebaseBaseWriter": "BaseFilebaseWriter",
+        "BaseWriter": "BaseBufferedWriter", "FilebaseBaseWriter": "BaseFilebaseWriter", "BasePipelineItem": "Module",
+            "ODOWriter": "OdoWriter",
     }  # fmt: skip
     if isinstance(found, type):
         assert found.__name__ == ours.get(name, name)

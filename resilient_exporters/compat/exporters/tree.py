@@ -34,12 +34,15 @@ _PLACES: Final = {
     "exporter_config": ("resilient_exporters.pipeline",),
     "records": ("resilient_exporters.pipeline",),
     "meta": ("resilient_exporters.pipeline",),
+    "pipeline": ("resilient_exporters.pipeline.module",),
+    "contrib": (FAMILIES["writer"],),
     "default_retries": (f"{_HOME}.retries",),
     "utils": (f"{_HOME}.options",),
 }
 """First part of the old dotted name to where its names are now. Files below it had one class each: any name will do."""
 _NAMES: Final = {
     "BaseExporter": "BasicExporter",
+    "BasePipelineItem": "Module",
     "BaseExportFormatter": "BaseFormatter",
     "BaseWriter": "BaseBufferedWriter",  # what the old one was: it got finished files
     "ExportMeta": "ExportMetadata",
@@ -59,9 +62,10 @@ class Finder(MetaPathFinder, Loader):
         """The spec of a module of the tree; None for any other."""
         inner = _inner(fullname)
         first = inner.partition(".")[0]
-        if first not in _PLACES or inner.count(".") > 1:
+        deepest = 2 if first == "contrib" else 1  # contrib.writers.odo_writer
+        if first not in _PLACES or inner.count(".") > deepest:
             return None
-        return ModuleSpec(fullname, self, is_package="." not in inner)
+        return ModuleSpec(fullname, self, is_package=inner.count(".") < deepest)
 
     def exec_module(self, module: ModuleType) -> None:
         """Give it its names, found when they are asked for."""

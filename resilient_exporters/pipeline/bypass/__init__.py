@@ -13,7 +13,7 @@ from resilient_exporters.pipeline.errors import RequisitesNotMet
 if TYPE_CHECKING:
     from resilient_exporters.pipeline.pipeline import Pipeline
 
-__all__ = ["CASES", "BaseBypass", "RequisitesNotMet", "S3Bypass", "StreamBypass", "chosen"]
+__all__ = ["CASES", "BaseBypass", "RequisitesNotMet", "S3Bypass", "StreamBypass", "chosen", "possible"]
 
 CASES: Sequence[type[BaseBypass]] = (S3Bypass, StreamBypass)
 """Tried in this order. A subclass of ``Pipeline`` may have others, in ``bypass_cases``."""
@@ -38,6 +38,13 @@ def chosen(pipeline: Pipeline, persistence: Any, stopping: Callable[[], bool] = 
         if _fits(case, pipeline) and begun in (None, *_plans(begun, case)):
             return case(pipeline, persistence, stopping)
     return None
+
+
+def possible(pipeline: Pipeline) -> bool:
+    """Whether there is a way past the pipeline, for a new job."""
+    return not pipeline.prevent_bypass and any(
+        _fits(case, pipeline) for case in getattr(pipeline, "bypass_cases", CASES)
+    )
 
 
 def _plans(begun: Any, case: type[BaseBypass]) -> tuple[Any, ...]:

@@ -106,6 +106,8 @@ class BaseBypass:
                 raise RequisitesNotMet(None, f"writer: {name} counts records")
         if str(writer.get("write_buffer") or _BUFFER).rpartition(".")[2] != _BUFFER:
             raise RequisitesNotMet(None, f"writer: {writer['write_buffer']} has to see the records")
+        if writer.get("generate_md5"):
+            raise RequisitesNotMet(None, "writer: generate_md5 has to see what is written")
         if "{groups" in str(writer.get("filebase", "")):
             raise RequisitesNotMet(None, "writer: filebase has groups")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from resilient_exporters.pipeline.checks import at_least_one
 from resilient_exporters.pipeline.option import Option
 from resilient_exporters.pipeline.record import BaseRecord
-from resilient_exporters.pipeline.writers.base import BaseWriter
-from resilient_exporters.pipeline.writers.outbox import OUTDATED, at_least_one
+from resilient_exporters.pipeline.writers.base import OUTDATED, BaseWriter
 
 __all__ = ["AggregationStatsWriter"]
 
@@ -18,6 +18,7 @@ class AggregationStatsWriter(BaseWriter):
     The result is said at the end, in the log and in the figures of the run: ``occurrences`` and ``coverage``, by key.
     """
 
+    formats = groups = False
     supported_options = {
         **OUTDATED,
         "max_keys": Option(

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+from resilient_exporters.pipeline.checks import one_line
 from resilient_exporters.pipeline.errors import InconsistentWriteState
 from resilient_exporters.pipeline.option import Option
 from resilient_exporters.pipeline.writers.buffered import PackedFile
@@ -29,7 +30,7 @@ class AzureBlobWriter(ObjectStoreWriter):
     module: ClassVar[str] = "adlfs"
     supported_options = {
         **_ACCOUNT,
-        "container": Option(type=str, help="Name of the container."),
+        "container": Option(type=str, check=one_line, help="Name of the container."),
         "filebase": Option(
             type=str, default=None, help="Beginning of the names, as of other writers; default: random, for this run."
         ),
@@ -82,7 +83,7 @@ class AzureFileWriter(BaseStoreWriter):
 
     supported_options = {
         **_ACCOUNT,
-        "share": Option(type=str, help="Name of the share."),
+        "share": Option(type=str, check=one_line, help="Name of the share."),
         "account_url": Option(
             type=str, default=None, help="URL of the service; default: https://NAME.file.core.windows.net."
         ),

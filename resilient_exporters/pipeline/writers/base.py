@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Final
 
 from resilient_exporters.pipeline.errors import BadRecordError, ItemsLimitReached
 from resilient_exporters.pipeline.formatters.base import BaseFormatter
@@ -13,7 +13,16 @@ from resilient_exporters.pipeline.record import BaseRecord
 from resilient_exporters.pipeline.workplace import Workplace
 from resilient_exporters.units import parse_count
 
-__all__ = ["BaseWriter"]
+__all__ = ["OUTDATED", "BaseWriter"]
+
+OUTDATED: Final[Mapping[str, Option]] = {
+    name: Option(type=kind, default=None, help="Read for the sake of old configurations, and not used.")
+    for name, kind in {
+        "items_per_buffer_write": int, "size_per_buffer_write": int, "check_consistency": bool, "compression": str,
+        "write_buffer": str, "write_buffer_options": dict,
+    }.items()
+}  # fmt: skip
+"""What the old system's configurations may say to any writer."""
 
 
 class BaseWriter(Module):
@@ -37,6 +46,10 @@ class BaseWriter(Module):
 
     family = "writer"
     prints: ClassVar[bool] = False
+    formats: ClassVar[bool] = True
+    """It writes what the formatter makes of records."""
+    groups: ClassVar[bool] = True
+    """It tells groups apart."""
     supported_options = {
         "items_limit": Option(
             type=int, default=0, check=lambda value: parse_count(value, "items_limit", minimum=0),
@@ -92,6 +105,10 @@ class BaseWriter(Module):
             self.bad_records.add(record, error, part=self.part)
             self.items_count -= 1
             return None
+
+    def unused(self) -> list[str]:
+        """The options that were given and change nothing."""
+        return [name for name in self.options if self.supported_options[name] is OUTDATED.get(name)]
 
     def begin(self) -> None:
         """The run is new. Called once, before the first batch; a resumed one gets ``set_state`` instead."""

@@ -89,9 +89,11 @@ class BaseBufferedWriter(BaseWriter):
         self.check_consistency: bool = self.read_option("check_consistency")
         cls = write_buffer_class(self.read_option("write_buffer"))
         try:
-            self.write_buffer: WriteBuffer = cls({"options": self.read_option("write_buffer_options")})
+            options = {"options": self.read_option("write_buffer_options")}
+            self.write_buffer: WriteBuffer = cls(options, self.metadata)
         except ConfigCheckError as error:
             raise ConfigCheckError({"write_buffer_options": error.errors}) from error
+        self.write_buffer.take = self._take
         self._most_records = self._limit("items_per_buffer_write")
         self._most_bytes = self._limit("size_per_buffer_write")
         self.token = uuid.uuid4().hex[:7]
@@ -124,6 +126,9 @@ class BaseBufferedWriter(BaseWriter):
         """The name of a file, fixed when its buffer is full."""
         return f"{self.token}-{buffer.number:08d}{self.extension}"
 
+    def opened(self, buffer: Buffer) -> None:
+        """A buffer gets its first record."""
+
     def deliver(self, packed: PackedFile, path: Path) -> None:
         """Take a finished file to where it belongs; called again after a crash."""
         self.write(str(path), tuple(packed.group))
@@ -150,6 +155,11 @@ class BaseBufferedWriter(BaseWriter):
             ItemsLimitReached: as many as ``items_limit`` are written.
             BadRecordError: a record cannot be formatted, and ``on_bad_record`` is "fail".
         """
+        if self.write_buffer.asks:
+            self._buffers()
+            for record in self.counted(batch):
+                self.write_buffer.buffer(record)
+            return
         log, make, sound = self._buffers(), self.export_formatter.format, self.sound
         add = log.add if self.write_buffer.keeps_all else self.write_buffer.add
         for record in self.counted(batch):
@@ -157,9 +167,24 @@ class BaseBufferedWriter(BaseWriter):
             if data is None:
                 continue
             buffer = log.of(getattr(record, "group_membership", ()))
+            if not buffer.records:
+                self.opened(buffer)
             add(buffer, data)
             if buffer.records >= self._most_records or buffer.size >= self._most_bytes:
                 self._seal(buffer)
+
+    def _take(self, record: BaseRecord) -> None:
+        """Take one record that the write buffer lets through."""
+        data = self.sound(self.export_formatter.format, record)
+        if data is None:
+            return
+        buffer = self._buffers().of(tuple(self.write_buffer.get_key_from_item(record)))
+        if not buffer.records:
+            self.opened(buffer)
+        self.write_buffer.add(buffer, data)
+        full = buffer.records >= self._most_records or buffer.size >= self._most_bytes
+        if full or self.write_buffer.should_write_buffer(buffer.group):
+            self._seal(buffer)
 
     def _buffers(self, state: Any = None) -> BufferLog:
         if self._log is None:
@@ -300,6 +325,7 @@ class BaseBufferedWriter(BaseWriter):
             **super().get_state(),
             "token": self.token,
             "buffers": self._buffers().state(),
+            "write_buffer": self.write_buffer.get_state(),
             "outbox": [msgspec.structs.asdict(packed) for packed in self._outbox],
         }
 
@@ -310,6 +336,8 @@ class BaseBufferedWriter(BaseWriter):
         self._outbox = [PackedFile(**one) for one in state["outbox"]]
         self._log = None
         self._buffers(state["buffers"])
+        if state["write_buffer"] is not None:
+            self.write_buffer.set_state(state["write_buffer"])
         known = {packed.file for packed in self._outbox}
         for path in self._place.iterdir():
             if path.name not in known:

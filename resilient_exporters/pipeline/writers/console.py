@@ -10,8 +10,7 @@ from resilient_exporters.pipeline.formatters.base import BaseFormatter
 from resilient_exporters.pipeline.formatters.json import JsonExportFormatter
 from resilient_exporters.pipeline.option import Option
 from resilient_exporters.pipeline.record import BaseRecord
-from resilient_exporters.pipeline.writers.base import BaseWriter
-from resilient_exporters.pipeline.writers.outbox import OUTDATED
+from resilient_exporters.pipeline.writers.base import OUTDATED, BaseWriter
 
 __all__ = ["ConsoleWriter"]
 
@@ -26,6 +25,7 @@ class ConsoleWriter(BaseWriter):
     """
 
     prints = True
+    groups = False
     supported_options = {
         **OUTDATED,
         "pretty_print": Option(type=bool, default=False, help="JSON indented by 2, with sorted keys."),

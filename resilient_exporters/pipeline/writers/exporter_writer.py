@@ -50,6 +50,7 @@ class ExporterWriter(BaseWriter):
         **options: ``items_limit``, ``save_timeout``, ``close_timeout``.
     """
 
+    formats = groups = False
     supported_options = {
         "exporter": Option(type=(Exporter, dict), help="An exporter, a pool, or a section that names one."),
         "save_timeout": Option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import posixpath
 from pathlib import Path
 from typing import Any, Final
@@ -92,6 +93,14 @@ class BaseFilebaseWriter(BaseBufferedWriter):
         """The next name of its group."""
         return self.names.next(buffer.key) + self.extension
 
+    def opened(self, buffer: Buffer) -> None:
+        """See whether there are as many groups as the names ask for: now, and not when the buffer is full.
+
+        Raises:
+            PipelineError: there are not.
+        """
+        self.filebase.name(buffer.key, 0, self.token)
+
     def create_filebase_name(
         self, group_info: Any, extension: str | None = None, file_name: str | None = None
     ) -> tuple[str, str]:
@@ -140,7 +149,10 @@ class BaseFilebaseWriter(BaseBufferedWriter):
         )
         if self.generate_md5 and self._entries:
             path = self.workplace.path / _MD5_FILE
-            path.write_text("".join(f"{md5} {name}\n" for name, md5 in self.written_files.items()), encoding="utf-8")
+            with path.open("w", encoding="utf-8") as file:
+                file.writelines(f"{md5} {name}\n" for name, md5 in self.written_files.items())
+                file.flush()
+                os.fsync(file.fileno())
             self.deliver_md5(path, posixpath.join(self.filebase.base, _MD5_FILE))
             path.unlink()
 

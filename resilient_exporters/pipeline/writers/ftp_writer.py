@@ -8,6 +8,7 @@ import posixpath
 from pathlib import Path
 from typing import Any, ClassVar
 
+from resilient_exporters.pipeline.checks import host, port, seconds
 from resilient_exporters.pipeline.errors import PipelineError
 from resilient_exporters.pipeline.option import Option
 from resilient_exporters.pipeline.writers.buffered import PackedFile
@@ -20,12 +21,12 @@ class FTPWriter(BaseStoreWriter):
     """Writes files to an FTP server, beginning at the directory in which the user arrives."""
 
     supported_options = {
-        "host": Option(type=str, help="Host."),
-        "port": Option(type=int, default=21, help="Port."),
+        "host": Option(type=str, check=host, help="Host."),
+        "port": Option(type=int, default=21, check=port, help="Port."),
         "ftp_user": Option(type=str, env_fallback="EXPORTERS_FTP_USER", help="User."),
         "ftp_password": Option(type=str, env_fallback="EXPORTERS_FTP_PASSWORD", secret=True, help="Password."),
         "tls": Option(type=bool, default=False, help="Encrypt the connection: FTPS."),
-        "timeout": Option(type=float, default=60.0, help="Seconds to wait for an answer."),
+        "timeout": Option(type=float, default=60.0, check=seconds, help="Seconds to wait for an answer."),
     }
     hopeless: ClassVar[tuple[type[Exception], ...]] = (*BaseStoreWriter.hopeless, ftplib.error_perm)
 

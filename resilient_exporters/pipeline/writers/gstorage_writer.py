@@ -7,6 +7,7 @@ import importlib.resources
 import json
 from typing import Any, ClassVar
 
+from resilient_exporters.pipeline.checks import one_line
 from resilient_exporters.pipeline.errors import ConfigurationError, InconsistentWriteState, PipelineError
 from resilient_exporters.pipeline.option import Option
 from resilient_exporters.pipeline.writers.buffered import PackedFile
@@ -22,7 +23,7 @@ class GStorageWriter(ObjectStoreWriter):
     module: ClassVar[str] = "gcsfs"
     supported_options = {
         "project": Option(type=str, help="Name of the project."),
-        "bucket": Option(type=str, help="Name of the bucket."),
+        "bucket": Option(type=str, check=one_line, help="Name of the bucket."),
         "credentials": Option(
             type=(dict, str), default=None, env_fallback="EXPORTERS_GSTORAGE_CREDS_RESOURCE", secret=True,
             help="Service account as an object, or package:path of such a JSON file; default: what Google's libraries "

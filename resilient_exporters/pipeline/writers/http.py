@@ -6,6 +6,7 @@ from io import BytesIO
 from typing import Any, Final
 
 from resilient_exporters.errors import RejectedError
+from resilient_exporters.pipeline.checks import seconds
 from resilient_exporters.pipeline.errors import ConfigurationError, PipelineError
 from resilient_exporters.pipeline.formatters.base import BaseFormatter
 from resilient_exporters.pipeline.formatters.json import JsonExportFormatter
@@ -38,7 +39,7 @@ class HTTPWriter(OutboxWriter):
         "method": Option(type=str, default="POST", choices=("POST", "PUT", "PATCH"), help="Of the requests."),
         "headers": Option(type=dict, default={}, secret=True, help="Added to each request, for instance a token."),
         "content_type": Option(type=str, default=None, help="Default: that of the formatter."),
-        "timeout": Option(type=float, default=30.0, help="Seconds for an answer."),
+        "timeout": Option(type=float, default=30.0, check=seconds, help="Seconds for an answer."),
     }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -11,8 +11,7 @@ from resilient_exporters.pipeline.errors import ConfigurationError
 from resilient_exporters.pipeline.hubstorage import API_KEY, ENDPOINT, Collection, packed
 from resilient_exporters.pipeline.option import Option
 from resilient_exporters.pipeline.record import BaseRecord
-from resilient_exporters.pipeline.writers.base import BaseWriter
-from resilient_exporters.pipeline.writers.outbox import OUTDATED
+from resilient_exporters.pipeline.writers.base import OUTDATED, BaseWriter
 from resilient_exporters.pipeline.writers.reduce import ReduceWriter
 
 __all__ = ["HubstorageReduceWriter", "HubstorageWriter"]
@@ -27,6 +26,7 @@ class HubstorageWriter(BaseWriter):
     text, times in ISO 8601.
     """
 
+    formats = groups = False
     supported_options = {
         **OUTDATED,
         "apikey": API_KEY,

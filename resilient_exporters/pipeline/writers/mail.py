@@ -10,6 +10,7 @@ from typing import Any
 
 from resilient_exporters.delivery.directory import sync_directory
 from resilient_exporters.errors import RejectedError
+from resilient_exporters.pipeline.checks import natural
 from resilient_exporters.pipeline.errors import ConfigurationError, MaxMailsSent, PipelineError
 from resilient_exporters.pipeline.mailer import MAIL_OPTIONS, Mailer, attach, check_addresses
 from resilient_exporters.pipeline.option import ListOf, Option
@@ -32,7 +33,9 @@ class MailWriter(BaseBufferedWriter):
         "emails": Option(type=ListOf(str), help="Addresses to send to."),
         "subject": Option(type=str, help="Subject of the mails; one line."),
         "from": Option(type=str, env_fallback="EXPORTERS_MAIL_FROM", help="Address of the sender."),
-        "max_mails_sent": Option(type=int, default=5, help="More mails than these end the run with MaxMailsSent."),
+        "max_mails_sent": Option(
+            type=int, default=5, check=natural, help="More mails than these end the run with MaxMailsSent."
+        ),
         "file_name": Option(
             type=str,
             default=None,

@@ -11,42 +11,23 @@ from typing import Any, Final
 
 import msgspec
 
+from resilient_exporters.pipeline.checks import at_least_one
 from resilient_exporters.pipeline.errors import StateError
 from resilient_exporters.pipeline.option import Option
 from resilient_exporters.pipeline.record import BaseRecord
-from resilient_exporters.pipeline.writers.base import BaseWriter
+from resilient_exporters.pipeline.writers.base import OUTDATED, BaseWriter
 
-__all__ = ["OUTDATED", "OutboxWriter", "Parcel", "at_least_one"]
+__all__ = ["MOST_ITEMS", "OutboxWriter", "Parcel"]
 
 _LENGTH: Final = struct.Struct(">I")
 _SPOOL: Final = 1 << 20  # bytes of one parcel that are held in memory within a batch
 MOST_ITEMS: Final = 1_000_000
 
 
-def at_least_one(value: int) -> None:
-    """Check a limit.
-
-    Raises:
-        ValueError: below 1, or more than a parcel can number.
-    """
-    if value < 1:
-        raise ValueError("give 1 or more")
-
-
 def _items(value: int) -> None:
     at_least_one(value)
     if value > MOST_ITEMS:
         raise ValueError(f"give {MOST_ITEMS} at most")
-
-
-OUTDATED: Final[Mapping[str, Option]] = {
-    name: Option(type=kind, default=None, help="Read for the sake of old configurations, and not used.")
-    for name, kind in {
-        "items_per_buffer_write": int, "size_per_buffer_write": int, "check_consistency": bool, "compression": str,
-        "write_buffer": str, "write_buffer_options": dict,
-    }.items()
-}  # fmt: skip
-"""What the old system's configurations may say to any writer."""
 
 
 class Parcel(msgspec.Struct):
@@ -78,8 +59,8 @@ class OutboxWriter(BaseWriter):
     A subclass writes ``pack`` and ``deliver``.
     """
 
-    grouped: bool = False
-    """Whether each group gets parcels of its own."""
+    groups = False
+    """Each group gets parcels of its own."""
     supported_options = {
         **OUTDATED,
         "items_per_buffer_write": Option(type=int, default=500, check=_items, help="Records that go out together."),
@@ -131,7 +112,7 @@ class OutboxWriter(BaseWriter):
         for record in self.counted(batch):
             data = self.sound(self.pack, record)
             if data is not None:
-                self._add(record.group_membership if self.grouped else (), data)
+                self._add(record.group_membership if self.groups else (), data)
 
     def _add(self, group: tuple[Any, ...], data: bytes) -> None:
         parcel = self._open.get(group)

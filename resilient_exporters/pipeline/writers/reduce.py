@@ -13,8 +13,7 @@ from resilient_exporters.pipeline.errors import BadRecordError, ConfigurationErr
 from resilient_exporters.pipeline.expression import Function, check_data, compile_function
 from resilient_exporters.pipeline.option import Option
 from resilient_exporters.pipeline.record import BaseRecord
-from resilient_exporters.pipeline.writers.base import BaseWriter
-from resilient_exporters.pipeline.writers.outbox import OUTDATED
+from resilient_exporters.pipeline.writers.base import OUTDATED, BaseWriter
 
 __all__ = ["ReduceWriter"]
 
@@ -28,6 +27,7 @@ class ReduceWriter(BaseWriter):
     batch: it has to be of types that ``send`` takes.
     """
 
+    formats = groups = False
     supported_options = {
         **OUTDATED,
         "code": Option(type=str, default=None, help="Text that defines reduce_function(item, accumulator=None)."),

@@ -6,7 +6,8 @@ import contextlib
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from resilient_exporters.pipeline.errors import InconsistentWriteState, PipelineError
+from resilient_exporters.pipeline.checks import one_line
+from resilient_exporters.pipeline.errors import ConfigurationError, InconsistentWriteState, PipelineError
 from resilient_exporters.pipeline.option import Option
 from resilient_exporters.pipeline.writers.buffered import PackedFile
 from resilient_exporters.pipeline.writers.object_store import ObjectStoreWriter
@@ -27,7 +28,7 @@ class S3Writer(ObjectStoreWriter):
     extra: ClassVar[str] = "s3"
     module: ClassVar[str] = "s3fs"
     supported_options = {
-        "bucket": Option(type=str, help="Name of the bucket."),
+        "bucket": Option(type=str, check=one_line, help="Name of the bucket."),
         "aws_access_key_id": Option(
             type=str, default=None, env_fallback="EXPORTERS_S3WRITER_AWS_LOGIN", secret=True,
             help="Key id; default: what the AWS libraries find (environment, profile, role of the machine).",
@@ -48,6 +49,11 @@ class S3Writer(ObjectStoreWriter):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.save_metadata: bool = self.read_option("save_metadata")
+        keys = (self.read_option("aws_access_key_id"), self.read_option("aws_secret_access_key"))
+        if (keys[0] is None) != (keys[1] is None):
+            raise ConfigurationError(
+                None, "aws_access_key_id and aws_secret_access_key: give both, or none for what the AWS libraries find"
+            )
 
     def template(self, filebase: str) -> str:
         """The option: keys begin with no slash."""
@@ -122,6 +128,8 @@ class S3Writer(ObjectStoreWriter):
     def finish_writing(self) -> None:
         """Write the pointer, if there is something to point at."""
         super().finish_writing()
+        written = [{"key_name": self.target(one["name"]).partition("/")[2], **_figures(one)} for one in self._entries]
+        self.set_metadata("keys_written", written)
         if self._entries:
             self.write_pointer()
 
@@ -131,3 +139,7 @@ class S3Writer(ObjectStoreWriter):
         if pointer:
             base = self.filebase.base.strip("/")
             self.attempt(lambda: self.put_text(pointer, f"{base}/" if base else ""), f"writing {self.shown(pointer)}")
+
+
+def _figures(entry: dict[str, Any]) -> dict[str, Any]:
+    return {"number_of_records": entry["records"], "size": entry["size"], "hash": entry["md5"]}

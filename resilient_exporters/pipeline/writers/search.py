@@ -8,6 +8,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from resilient_exporters.errors import MissingModuleError, RejectedError, RetryableError
 from resilient_exporters.exporters.lines import json_line
+from resilient_exporters.pipeline.checks import seconds
 from resilient_exporters.pipeline.errors import ConfigurationError, PipelineError
 from resilient_exporters.pipeline.http_client import HTTPClient, check_url, shown
 from resilient_exporters.pipeline.option import Option
@@ -29,6 +30,7 @@ class CloudSearchWriter(OutboxWriter):
     A document that the engine refuses is a bad record.
     """
 
+    formats = False
     supported_options = {
         "endpoint_url": Option(type=str, check=check_url, help="Address of the engine, and of the index: https://host/index."),
         "id_field": Option(type=str, default="_key", help="Key with the id of the document."),
@@ -42,7 +44,7 @@ class CloudSearchWriter(OutboxWriter):
             help="AWS secret with aws_region, else its password.",
         ),
         "aws_region": Option(type=str, default=None, help="Of Amazon OpenSearch: requests are signed."),
-        "timeout": Option(type=float, default=60.0, help="Seconds for an answer."),
+        "timeout": Option(type=float, default=60.0, check=seconds, help="Seconds for an answer."),
         "items_per_buffer_write": Option(type=int, default=10_000, help="Documents in a request."),
     }  # fmt: skip
 

@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from resilient_exporters.pipeline.checks import host, port, seconds
 from resilient_exporters.pipeline.errors import ConfigurationError, PipelineError
 from resilient_exporters.pipeline.option import Option
 from resilient_exporters.pipeline.writers.buffered import PackedFile
@@ -25,8 +26,8 @@ class SFTPWriter(BaseStoreWriter):
     """
 
     supported_options = {
-        "host": Option(type=str, help="Host."),
-        "port": Option(type=int, default=22, help="Port."),
+        "host": Option(type=str, check=host, help="Host."),
+        "port": Option(type=int, default=22, check=port, help="Port."),
         "sftp_user": Option(type=str, env_fallback="EXPORTERS_SFTP_USER", help="User."),
         "sftp_password": Option(
             type=str,
@@ -37,7 +38,7 @@ class SFTPWriter(BaseStoreWriter):
         ),
         "key_file": Option(type=str, default=None, help="File of the user's private key, in place of a password."),
         "known_hosts": Option(type=str, default=None, help="File of host keys; a host that is not in it is refused."),
-        "timeout": Option(type=float, default=60.0, help="Seconds to wait for an answer."),
+        "timeout": Option(type=float, default=60.0, check=seconds, help="Seconds to wait for an answer."),
     }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

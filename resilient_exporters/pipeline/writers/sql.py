@@ -11,6 +11,7 @@ from resilient_exporters.delivery.attempt import Unclear, ask
 from resilient_exporters.delivery.outcome import Batch, Hold, Record, Reject, Retry, Split
 from resilient_exporters.errors import InvalidConfigError, RetryableError
 from resilient_exporters.exporters.sql import SQLExporter
+from resilient_exporters.pipeline.checks import seconds
 from resilient_exporters.pipeline.errors import ConfigurationError, PipelineError
 from resilient_exporters.pipeline.option import ListOf, Option
 from resilient_exporters.pipeline.record import BaseRecord
@@ -30,6 +31,7 @@ class SQLWriter(OutboxWriter):
     ``id_column``. A transaction that is repeated after a crash adds nothing, so each record makes one row.
     """
 
+    formats = False
     supported_options = {
         "items_per_buffer_write": Option(type=int, default=5000, help="Rows in a transaction."),
         "url": Option(type=str, help="SQLAlchemy URL of the database."),
@@ -41,7 +43,7 @@ class SQLWriter(OutboxWriter):
         ),
         "id_column": Option(type=str, default=None, help="Column for ids; default: a table of its own notes them."),
         "upsert_on": Option(type=ListOf(str), default=None, help="Columns that name a row that is to be replaced."),
-        "timeout": Option(type=float, default=60.0, help="Seconds for a transaction."),
+        "timeout": Option(type=float, default=60.0, check=seconds, help="Seconds for a transaction."),
     }  # fmt: skip
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

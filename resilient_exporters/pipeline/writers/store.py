@@ -31,7 +31,7 @@ class BaseStoreWriter(BaseFilebaseWriter):
     Attributes:
         policy: waits and attempts.
         hopeless: errors that another attempt does not mend.
-        sleep: waits so many seconds between two attempts.
+        sleep: waits so many seconds between two attempts, unless the run is to stop.
     """
 
     sleep: Callable[[float], None] = staticmethod(wait)
@@ -70,11 +70,14 @@ class BaseStoreWriter(BaseFilebaseWriter):
         Raises:
             InconsistentWriteState: it did not, or not whole.
         """
-        size = self.size_of(packed.name)
-        if size != packed.size:
+        self._check_size(packed.name, packed.size)
+
+    def _check_size(self, name: str, expected: int) -> None:
+        size = self.size_of(name)
+        if size != expected:
             found = "is not there" if size is None else f"has {size} bytes"
             raise InconsistentWriteState(
-                None, f"{self.shown(packed.name)} {found} and should have {packed.size}: "
+                None, f"{self.shown(name)} {found} and should have {expected}: "
                 "somebody else writes there, or the store lost it"
             )  # fmt: skip
 
@@ -110,6 +113,8 @@ class BaseStoreWriter(BaseFilebaseWriter):
             os.fsync(file.fileno())
         target = posixpath.join(self.filebase.base, name)
         self.attempt(lambda: self.put(path, target, None), f"writing {self.shown(target)}")
+        if self.check_consistency:
+            self.attempt(lambda: self._check_size(target, path.stat().st_size), f"checking {self.shown(target)}")
         path.unlink()
 
     def attempt(self, function: Callable[[], _T], what: str) -> _T:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import random
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -13,6 +13,7 @@ from resilient_exporters.pipeline.errors import ConfigurationError
 from resilient_exporters.pipeline.formatters.base import BaseFormatter
 from resilient_exporters.pipeline.module import Module
 from resilient_exporters.pipeline.option import Option, named
+from resilient_exporters.pipeline.record import BaseRecord
 from resilient_exporters.pipeline.writers.buffer_log import Buffer, BufferLog
 
 __all__ = ["ReservoirSamplingWriteBuffer", "WriteBuffer", "write_buffer_class"]
@@ -23,7 +24,11 @@ _SLOT: Final = struct.Struct("<II")  # slot and length
 class WriteBuffer(Module):
     """Keeps every record. A subclass may keep fewer.
 
+    Classes of the old system say what is kept by ``buffer(item)``, and what is one file by ``get_key_from_item(item)``
+    and ``should_write_buffer(key)``; these are called for each record.
+
     Attributes:
+        take: how the writer takes a record; set by it.
         metadata_of: what is known of each file that is about to be written, by its path: ``number_of_records``,
             ``size``, ``file_hash``.
     """
@@ -37,6 +42,7 @@ class WriteBuffer(Module):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.metadata_of: dict[str, dict[str, Any]] = {}
+        self.take: Callable[[BaseRecord], None] = _no_writer
         self.separator = b""
         self._log: BufferLog | None = None
 
@@ -45,6 +51,32 @@ class WriteBuffer(Module):
         self.separator = formatter.separator
         self._log = BufferLog(directory, self.joiner(), state)
         return self._log
+
+    def buffer(self, item: BaseRecord) -> None:
+        """Take a record, of whatever group. A subclass may change it, or not call this for it."""
+        self.take(item)
+
+    def get_key_from_item(self, item: BaseRecord) -> tuple[Any, ...]:
+        """The group of a record: those of one go into one file."""
+        return tuple(getattr(item, "group_membership", ()))
+
+    def should_write_buffer(self, key: tuple[Any, ...]) -> bool:  # noqa: ARG002 - a subclass needs it
+        """Whether the file of a group is to be written now, below its limits already."""
+        return False
+
+    @property
+    def grouping_info(self) -> dict[tuple[Any, ...], dict[str, Any]]:
+        """The open buffers by group, each with its number of records as ``buffered_items``."""
+        return {buffer.group: {"buffered_items": buffer.records} for buffer in self._log or ()}
+
+    @property
+    def asks(self) -> bool:
+        """A subclass has something to say about each record."""
+        own = type(self)
+        return any(
+            getattr(own, name) is not getattr(WriteBuffer, name)
+            for name in ("buffer", "get_key_from_item", "should_write_buffer")
+        )
 
     def joiner(self) -> bytes:
         """What stands between two pieces in the log."""
@@ -114,6 +146,10 @@ class ReservoirSamplingWriteBuffer(WriteBuffer):
     def number_of_records(self, buffer: Buffer) -> int:
         """At most the size of the sample."""
         return min(buffer.records, self.sample_size)
+
+
+def _no_writer(item: BaseRecord) -> None:
+    raise ConfigurationError(None, f"there is no writer that takes {item!r:.60}: a write buffer belongs to one")
 
 
 _OURS: Final = {cls.__name__: cls for cls in (WriteBuffer, ReservoirSamplingWriteBuffer)}

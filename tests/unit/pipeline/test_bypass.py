@@ -103,7 +103,7 @@ def test_which_streams_are_copied(reader: str, writer: str, asked: bool, expecte
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[tuple[str, Any]]:
-    with pytest.MonkeyPatch.context() as patch, s3_server(patch) as (url, client):
+    with s3_server() as (url, client):
         yield url, client
 
 
@@ -378,3 +378,41 @@ def test_a_stream_that_breaks_is_copied_from_its_beginning(folder: Path, monkeyp
     assert store.cat_file("/broken/out/1.jl") == b"a/1.jl" * 100_000
     assert waits == [10]
     store.rm("/broken", recursive=True)
+
+
+# By itself
+
+
+def test_it_can_be_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "1.jl").write_text('{"n": 1}\n')
+
+    def pipeline(**options: Any) -> Pipeline:
+        writer = FSWriter(filebase=f"{tmp_path}/out/x_", **options)
+        return Pipeline(FSReader(input=str(tmp_path / "in")), writer=writer, stream_bypass=True)
+
+    # Given: what cannot go past the pipeline; generate_md5 is among it, as nobody sees what is copied
+    for options in ({"items_per_buffer_write": 1}, {"generate_md5": True}):
+        assert not pipeline(**options).bypass()
+    assert not (tmp_path / "out").exists()
+
+    # When: it can, then it is copied, and checked
+    asked = pipeline(check_consistency=True)
+    assert asked.bypass()
+    assert asked.metadata.bypassed_pipeline
+    assert (tmp_path / "out" / "1.jl").read_text() == '{"n": 1}\n'
+
+
+def test_a_copy_that_is_not_whole_is_noticed(tmp_path: Path) -> None:
+    class Short(FSWriter):
+        def put(self, path: Path, name: str, packed: Any) -> None:
+            path.write_bytes(b"")
+            super().put(path, name, packed)
+            path.unlink()
+            path.write_bytes(b"whole")
+
+    (tmp_path / "1.jl").write_text('{"n": 1}\n')
+    writer = Short(filebase=f"{tmp_path}/out/x_", check_consistency=True)
+    run = Pipeline(FSReader(input=str(tmp_path)), writer=writer, stream_bypass=True, disable_retries=True)
+    with pytest.raises(InconsistentWriteState, match="has 0 bytes and should have"):
+        run.run()

@@ -37,7 +37,7 @@ class Delivered(OutboxWriter):
 
 
 class Grouped(Delivered):
-    grouped = True
+    groups = True
 
 
 def numbers(out: list[tuple[str, list[bytes]]]) -> list[int]:
