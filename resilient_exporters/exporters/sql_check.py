@@ -21,9 +21,13 @@ EXACT_FLOAT: Final = Annotated[float, msgspec.Meta(gt=-(2.0**53), lt=2.0**53)]
 """Floats that are finite, and so small that every whole number among them is one: msgspec takes ints for floats."""
 
 PLAIN: Final[dict[str, Any]] = {
-    "int": whole(64) | None, "float": EXACT_FLOAT | None, "bool": bool | None, "text": str | None,
+    "int": whole(64) | bool | None, "float": EXACT_FLOAT | None, "bool": bool | None, "text": str | None,
 }  # fmt: skip
-"""Kinds of the values that servers' drivers take as they are, by family of the column."""
+"""Kinds of the values that servers' drivers take as they are, by family of the column.
+
+A boolean in a column of whole numbers is MySQL's way to keep one: only that column
+is left to its codec then.
+"""
 
 PLAIN_SQLITE: Final[dict[str, Any]] = {
     "int": whole(64) | bool | None, "float": EXACT_FLOAT | bool | None, "bool": whole(64) | bool | None,
@@ -31,7 +35,7 @@ PLAIN_SQLITE: Final[dict[str, Any]] = {
 }  # fmt: skip
 
 _EXACT: Final[dict[str, frozenset[type]]] = {
-    "int": frozenset({int, bool, _NONE}), "float": frozenset({float, bool, _NONE}),
+    "int": frozenset({int, _NONE}), "float": frozenset({float, bool, _NONE}),
     "bool": frozenset({int, bool, _NONE}), "text": frozenset({str, _NONE}),
 }  # fmt: skip
 

@@ -90,6 +90,14 @@ def test_readings_are_left_alone(dialect: Dialect, kind: Any, values: list[Any])
     assert left_alone(codec(dialect, kind, required=False), values)
 
 
+def test_a_boolean_among_whole_numbers_is_for_the_codec_of_its_column_only() -> None:
+    made = codec(mysql.dialect(), sa.BigInteger(), required=False)
+    assert RowCheck([made.plain_kind()] * 2)([(1, True), (2, False)])
+    assert made.sound([1, 2, None])
+    assert not made.sound([True, False])
+    assert made.column([True, False]) == [1, 0]
+
+
 def test_fields_that_are_not_looked_at_may_be_anything() -> None:
     check = RowCheck([None, int])
     assert check.places == {1}
