@@ -229,7 +229,7 @@ class Cursor:
         """The cursor of an earlier process.
 
         Raises:
-            msgspec.MsgspecError: if these are not the bytes of a cursor.
+            msgspec.MsgspecError, UnicodeDecodeError: if these are not the bytes of a cursor.
         """
         state = _decode(kept)
         cursor = cls(state.identity, state.joined)

@@ -10,6 +10,7 @@ import msgspec
 
 from resilient_exporters import codec
 from resilient_exporters.delivery.frame import OPTIONS
+from resilient_exporters.delivery.sealed import seal, unseal
 from resilient_exporters.delivery.spool import LETTERS, Spool
 
 __all__ = ["DeadLetter", "DeadLetters", "Letter", "read_letters"]
@@ -73,6 +74,9 @@ class DeadLetters:
         most: bound. Beyond it the oldest go.
         dropped: told of each letter that went for the bound.
         fits: whether so many bytes more keep the bounds on the disk.
+
+    Attributes:
+        damaged: some of those that were taken over could not be read.
     """
 
     def __init__(
@@ -86,12 +90,14 @@ class DeadLetters:
         self._most = most
         self._dropped = dropped
         self._fits = fits
+        self.damaged = False
         self._keys: list[int] = []
         self._known: dict[tuple[str, str], int] = {}  # the row of each
 
     def attach(self, keys: list[int]) -> None:
         """Take over what is on disk."""
         self._keys = sorted(keys, reverse=True)
+        self.damaged = any(_read(row)[1] for key in self._keys if (row := self._spool.get(key)) is not None)
         self._known = {(letter.id, letter.target): key for key in self._keys for letter in self._row(key)}
 
     def __len__(self) -> int:
@@ -128,7 +134,7 @@ class DeadLetters:
         if not new:
             return new
         key = min(self._keys[-1] if self._keys else LETTERS + 1, LETTERS + 1) - 1
-        size = len(_encode(new))
+        size = len(_row_of(new))
         if size > self._spool.letter_bytes and len(new) > 1:
             self.add(new[: len(new) // 2])
             self.add(new[len(new) // 2 :])
@@ -173,7 +179,7 @@ class DeadLetters:
         for key in self._rows_of(name for name in names if name in self._known):
             rest = [one for one in self._row(key) if (one.id, one.target) not in names]
             if rest:
-                puts[key] = _encode(rest)
+                puts[key] = _row_of(rest)
             else:
                 deletes.append(key)
         return puts, deletes
@@ -215,22 +221,34 @@ class DeadLetters:
 
     def _put(self, key: int, letters: list[Letter]) -> None:
         self._spool.open()
-        self._spool.write({key: _encode(letters)})
+        self._spool.write({key: _row_of(letters)})
 
     def _row(self, key: int) -> list[Letter]:
         return read_letters(self._spool.get(key))
 
 
 def read_letters(row: bytes | None) -> list[Letter]:
-    """The letters of a row; none, said once, where they cannot be read."""
-    if row is None:
-        return []
-    try:
-        return _decode(row)
-    except msgspec.MsgspecError as error:
-        log.error("dead letters cannot be read: %s", error)
-        return []
+    """The letters of a row that are as they were written; that others are not is said."""
+    found, damaged = ([], 0) if row is None else _read(row)
+    if damaged:
+        log.error("%d dead letters cannot be read: they are damaged", damaged)
+    return found
+
+
+def _read(row: bytes) -> tuple[list[Letter], int]:
+    found, damaged = [], 0
+    for part in unseal(row):
+        try:
+            found.append(_decode(part or b""))
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            log.debug("a dead letter: %s", error)
+            damaged += 1
+    return found, damaged
+
+
+def _row_of(letters: Iterable[Letter]) -> bytes:
+    return seal([_encode(letter) for letter in letters])
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[Letter]).decode
+_decode = msgspec.msgpack.Decoder(Letter).decode

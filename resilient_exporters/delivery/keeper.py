@@ -230,6 +230,7 @@ class Keeper:
             self._burials.robbed = kept is None
             attach(self.queue, keys, kept, late=late)
             self.letters.attach(letters)
+            self._burials.robbed |= self.letters.damaged
             self._joined = True
             if found is not None:
                 self._give_up(self.queue.nowhere(self.queue.low()))

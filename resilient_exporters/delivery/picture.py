@@ -195,7 +195,7 @@ def _end_of(keys: array[int], kept: QueueState | None) -> int:
 def _restored(state: bytes) -> Cursor | None:
     try:
         return Cursor.restore(state)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None  # said by ``attach``
 
 

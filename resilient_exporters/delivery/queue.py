@@ -20,6 +20,7 @@ from resilient_exporters.delivery.frame import Frame
 from resilient_exporters.delivery.intake import Intake
 from resilient_exporters.delivery.interval import IntervalSet
 from resilient_exporters.delivery.ring import SLOTS, Ring
+from resilient_exporters.delivery.sealed import seal
 from resilient_exporters.delivery.settings import Settings
 from resilient_exporters.delivery.spool import key_of, span_of
 from resilient_exporters.delivery.stock import SAVING
@@ -35,13 +36,13 @@ _JOIN_BELOW = 4096  # raw bytes up to which a saved row is rewritten together wi
 
 
 class QueueState(msgspec.Struct, array_like=True):
-    """What the state row of the spool holds."""
+    """What the state row of the spool holds: its first part, and a part for each cursor."""
 
     version: int
     run: bytes
     following: int
     clock: tuple[str, float, float]
-    cursors: list[bytes]
+    cursors: list[bytes] = []
 
 
 class Piece(NamedTuple):
@@ -311,7 +312,7 @@ class Queue(Intake):
             cursors = [cursor.state() for cursor in self.cursors.values()]
             unsaved = self.stock.unsaved()
             following = self._open_first if unsaved is None else unsaved.first
-            return _encode(QueueState(VERSION, self.ring.run, following, self.clock.state, cursors))
+            return seal([_encode(QueueState(VERSION, self.ring.run, following, self.clock.state)), *cursors])
 
     def settle_in(self) -> None:
         """After a start: let go of what was settled, and note where everything stands now."""

@@ -17,6 +17,7 @@ from resilient_exporters.delivery.intake import RingState
 from resilient_exporters.delivery.interval import IntervalSet
 from resilient_exporters.delivery.queue import VERSION, Queue, QueueState
 from resilient_exporters.delivery.ring import SLOT_HEAD, SLOT_SIZE, SLOTS
+from resilient_exporters.delivery.sealed import unseal
 from resilient_exporters.delivery.spool import span_of
 from resilient_exporters.errors import InvalidConfigError
 
@@ -35,18 +36,21 @@ def decode_state(row: bytes | None) -> QueueState | None:
     """
     if row is None:
         return None
+    parts = [part or b"" for part in unseal(row)]
     try:
-        version = _decode_version(row)[0]
+        version = _decode_version(parts[0])[0]
         if type(version) is int and version > VERSION:
             raise InvalidConfigError(
                 None,
                 f"this queue was written by a newer version (format {version}, this one reads {VERSION}): "
                 "upgrade resilient_exporters, or give another directory",
             )
-        return _decode_state(row)
-    except (msgspec.MsgspecError, IndexError, TypeError) as error:
+        state = _decode_state(parts[0])
+    except (msgspec.MsgspecError, UnicodeDecodeError, IndexError, TypeError) as error:
         log.error("the cursors on disk cannot be read (%s): what waits there is delivered again", error)
         return None
+    state.cursors = parts[1:]
+    return state
 
 
 def take_over(queue: Queue) -> None:
@@ -65,7 +69,7 @@ def take_over(queue: Queue) -> None:
             if state is not None:
                 try:
                     cursor = Cursor.restore(state)
-                except msgspec.MsgspecError as error:
+                except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                     log.error("a cursor in the ring cannot be read: %s", error)
                     continue
                 queue.cursors[cursor.identity] = cursor
@@ -81,7 +85,7 @@ def take_over(queue: Queue) -> None:
 def _ring_state(raw: bytes | None) -> RingState | None:
     try:
         return _decode_ring(raw or b"")
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         log.error("the ring cannot be read (%s): it starts empty", error)
         return None
 
@@ -258,7 +262,7 @@ def _beside(queue: Queue, block: Block, held: IntervalSet) -> list[Block]:
 def _restore(state: bytes) -> Cursor | None:
     try:
         return Cursor.restore(state)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         log.error("a cursor on disk cannot be read: %s", error)
         return None
 

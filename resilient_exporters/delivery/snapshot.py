@@ -82,7 +82,7 @@ def _copy(handle: int, path: Path, size: int, directory: Path) -> Ring:
         return ring
     try:
         state = _decode_state(raw)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise RingUnreadable(f"{path}: its state cannot be read: {error}") from error
     if state.sealed < state.head or (state.sealed == state.head and state.following > state.offset):
         _read(handle, ring, ring.base, ring.end)

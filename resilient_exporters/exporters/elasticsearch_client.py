@@ -292,10 +292,10 @@ class _Json(JsonSerializer):
             return None
         try:
             return msgspec.json.decode(data)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             try:
                 return super().loads(data)
-            except elasticsearch.SerializationError:
+            except (elasticsearch.SerializationError, UnicodeDecodeError):
                 return data.decode(errors="replace")
 
 

@@ -127,7 +127,7 @@ class ResumeRecord:
             return
         try:
             state = msgspec.msgpack.decode(slots.value, type=_State)
-        except (msgspec.DecodeError, msgspec.ValidationError):
+        except (msgspec.DecodeError, UnicodeDecodeError):
             _LOG.warning("%s is of another version: lines of the last write may be written twice", slots.path)
             return
         if state.boot != self._boot and not _is_plausible(state, target):

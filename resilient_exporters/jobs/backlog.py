@@ -281,7 +281,7 @@ class Backlog(MutableMapping[str, Any]):
         path = self.directory / _CLOCK
         with self.changing():
             kept = None
-            with suppress(FileNotFoundError, CorruptEntryError, msgspec.DecodeError):
+            with suppress(FileNotFoundError, CorruptEntryError, msgspec.DecodeError, UnicodeDecodeError):
                 kept = msgspec.json.decode(read_whole(path), type=tuple[str, float, float])
             own = QueueClock(clock, kept)
             write_whole(path, msgspec.json.encode(own.state))

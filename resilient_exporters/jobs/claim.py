@@ -136,7 +136,7 @@ def _parse(data: bytes) -> ClaimState:
     mark, line = data[: len(_OPEN)], data[len(_OPEN) :].partition(b"\n")[0]
     try:
         state = msgspec.json.decode(line, type=ClaimState)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         state = ClaimState()  # torn by a power cut: the entry begins anew, but a success stays one
     state.done = mark == _DONE
     return state

@@ -27,6 +27,7 @@ from resilient_exporters import (
     Split,
     from_url,
 )
+from resilient_exporters.exporters import elasticsearch_client
 from resilient_exporters.exporters.elasticsearch_client import Answer
 
 RUN = "0123456789abcdef"
@@ -630,3 +631,11 @@ def test_nobody_there_is_an_outage(towards: Any) -> None:
     one.disconnect()
     assert isinstance(found, Retry)
     assert "http://127.0.0.1:9/x: ConnectionError" in found.reason
+
+
+def test_an_answer_that_is_no_json_is_a_text() -> None:
+    """What a proxy in between says, in whatever encoding."""
+    json_ = elasticsearch_client._Json()
+    assert json_.loads(b'{"took": 1}') == {"took": 1}
+    assert json_.loads(b"<html>gateway</html>") == "<html>gateway</html>"
+    assert json_.loads(b'{"error": "\xfcberlastet"}') == '{"error": "\ufffdberlastet"}'

@@ -14,6 +14,7 @@ from resilient_exporters.delivery.frame import HEAD_SIZE, frame
 from resilient_exporters.delivery.queue import Queue
 from resilient_exporters.delivery.recovery import attach, begin_blind, decode_state, take_over
 from resilient_exporters.delivery.ring import Ring
+from resilient_exporters.delivery.sealed import seal
 from resilient_exporters.delivery.settings import Settings
 from resilient_exporters.delivery.spool import key_of, span_of
 from resilient_exporters.errors import InvalidConfigError
@@ -340,7 +341,8 @@ def test_memory_older_than_the_disk(path: Path, caplog: pytest.LogCaptureFixture
 
 
 @pytest.mark.parametrize(
-    "row", [b"", b"\xc1", b"junk", msgspec.msgpack.encode({"a": 1}), msgspec.msgpack.encode([1, 2])]
+    "row",
+    [b"", b"junk", *(seal([part]) for part in (b"\xc1", msgspec.msgpack.encode({"a": 1}), b"\x92\x01\xa2\xe1x"))],
 )
 def test_a_state_that_is_none_costs_duplicates_only(row: bytes, caplog: pytest.LogCaptureFixture) -> None:
     assert decode_state(row) is None
@@ -350,7 +352,7 @@ def test_a_state_that_is_none_costs_duplicates_only(row: bytes, caplog: pytest.L
 
 def test_a_state_of_a_newer_version_is_not_touched() -> None:
     with pytest.raises(InvalidConfigError, match="newer version"):
-        decode_state(msgspec.msgpack.encode([99, "whatever"]))
+        decode_state(seal([msgspec.msgpack.encode([99, "whatever"])]))
 
 
 def test_rows_without_a_state_are_for_whoever_joins(path: Path) -> None:

@@ -325,7 +325,7 @@ def test_a_claim_that_a_power_cut_tore_still_knows_of_a_success(tmp_path: Path) 
         assert again is not None
         assert again.state.done
         again.release()
-    for nothing in (b"", b"\0" * 50, b"open\n{", b"don"):
+    for nothing in (b"", b"\0" * 50, b"open\n{", b"don", b'open\n{"error":"\xe1x"}'):
         path.write_bytes(nothing)
         again = Claim.take(path)
         assert again is not None
@@ -346,3 +346,12 @@ def test_importing_jobs_starts_nothing(tmp_path: Path) -> None:
         print(sorted(heavy), threading.active_count())
     """)  # fmt: skip
     assert out == "[] 1\n"
+
+
+def test_a_damaged_clock_begins_anew(backlog: Backlog) -> None:
+    backlog["1"] = {"n": 1}
+    backlog.clock(Clock())
+    path = next(backlog.directory.glob(".clock"))
+    for damaged in (b"", b"{", b'["\xe1x", 1.0, 2.0]'):
+        path.write_bytes(damaged)
+        assert backlog.clock(Clock()).now() >= 0
