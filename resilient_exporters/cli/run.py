@@ -123,6 +123,9 @@ def _run(make: Callable[[], Pipeline], report: Path | None, quiet: bool) -> None
             done = pipeline.run()
         except (InvalidConfigError, click.ClickException):
             raise
+        except KeyboardInterrupt:  # the second one; the log line of the first may not have been reached
+            remark(f"interrupted{_how(pipeline)}")
+            sys.exit(1)
         except Exception as error:
             curtain = Curtain(text for module in pipeline.all_modules for text in module.secrets())
             if pipeline.log_level == "DEBUG":

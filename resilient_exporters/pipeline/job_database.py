@@ -121,6 +121,8 @@ class JobDatabase:
         if isinstance(self.url, str) and "://" in self.url:
             return self._connect_server(self.url)
         path = Path(self.url)
+        if "\0" in str(path):
+            raise StateError(None, f"the state of jobs: {str(path)!r} is no path of a file")
         make_directory(path.absolute().parent)
         path.touch(mode=0o600)
         connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)

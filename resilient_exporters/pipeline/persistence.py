@@ -162,6 +162,10 @@ class BasePersistence(Module):
             kept = one.load(job).configuration
         finally:
             one.close()
+        if configuration is None and "formatter" in kept:  # no section of a configuration: see `described`
+            raise StateError(
+                None, f"job {job} was made in code: resume it there, by Pipeline(…, resume={job!r}) with the same parts"
+            )
         found = dict(kept if configuration is None else configuration)
         found["persistence"] = {"name": cls.__name__, "options": one.options}
         found["exporter_options"] = {

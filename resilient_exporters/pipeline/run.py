@@ -115,6 +115,8 @@ class Run:
         """Go on with a job, now that nobody else can. False: it had not begun."""
         kept = self._persistence.load(job)
         if kept.finished:
+            self._uri = self._pipeline.uri = ""
+            self._writer.workplace.remove()  # a kill at the very end may have left it
             raise StateError(None, f"job {job} has run to its end: there is nothing to resume")
         compare(kept.configuration, self._pipeline.configuration, job)
         self._persistence.claim(job)
@@ -148,7 +150,7 @@ class Run:
         self._log.error(
             "EXPORTMANAGER: the run failed: %r; %s",
             error,
-            f"resume with {self._uri}" if self._uri else "it had not begun, there is nothing to resume",
+            f"resume with {self._uri}" if self._uri else "there is nothing to resume",
         )
         hide = self._curtain.hide
         self._notify("notify_failed_job", (TEAM,), hide(str(error)), hide(traceback.format_exc()))

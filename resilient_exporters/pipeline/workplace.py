@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from resilient_exporters.delivery.directory import DirectoryLock, make_directory, state_root
+from resilient_exporters.delivery.directory import DirectoryLock, holder, make_directory, state_root
 from resilient_exporters.errors import QueueLockedError
 from resilient_exporters.pipeline.errors import StateError
 
@@ -55,7 +55,8 @@ class Workplace:
             make_directory(self._path)
             self._lock = DirectoryLock(self._path)
         except QueueLockedError as error:
-            raise StateError(None, f"another process runs this job: {error}") from error
+            who = holder(self._path) or "it has ended just now"
+            raise StateError(None, f"another process runs this job in {self._path}: {who}") from error
 
     def release(self) -> None:
         """Let others have it; what is in it stays, unless it is a temporary one."""

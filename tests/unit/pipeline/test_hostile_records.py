@@ -14,7 +14,7 @@ import pytest
 from resilient_exporters.pipeline import BadRecordError, ConfigurationError, ItemsLimitReached, Pipeline, PipelineError
 from resilient_exporters.pipeline.bad_records import BadRecords
 from resilient_exporters.pipeline.deserializers import CSVDeserializer, JsonLinesDeserializer, Unreadable
-from resilient_exporters.pipeline.errors import UnreadableStreamError
+from resilient_exporters.pipeline.errors import StateError, UnreadableStreamError
 from resilient_exporters.pipeline.filters import BaseRecordFilter
 from resilient_exporters.pipeline.groupers import BaseRecordGrouper, FileKeyGrouper
 from resilient_exporters.pipeline.persistence import SqlitePersistence
@@ -373,3 +373,28 @@ def test_a_wait_for_a_store_ends_when_the_run_is_to_stop(tmp_path: Path) -> None
             writer.attempt(failing, "writing")
     finally:
         retries.stop_waiting(False)
+
+
+def test_a_job_of_code_is_resumed_in_code(tmp_path: Path) -> None:
+    path = str(tmp_path / "jobs.db")
+    one = Pipeline(three(), enough, writer=RecordingExporter(), persistence=SqlitePersistence(database=path))
+    one.run()
+    with pytest.raises(StateError, match="made in code"):
+        Pipeline.from_persistence_configuration(one.uri)
+
+
+def test_a_job_that_is_done_cannot_be_resumed_and_leaves_no_directory(tmp_path: Path) -> None:
+    # Given a run that is killed in the instant in which it has finished: its directory is still there
+    options: dict[str, Any] = {
+        "persistence": SqlitePersistence(database=str(tmp_path / "jobs.db")), "work_dir": tmp_path / "work",
+    }  # fmt: skip
+    done = Pipeline(IterableReader([{"n": 1}]), writer=RecordingExporter(), **options)
+    job = done.run().job
+    workplace_of(job, tmp_path / "work").mkdir(parents=True)
+
+    # When it is resumed, then it says so, offers no resume, and cleans up
+    again = Pipeline(IterableReader([{"n": 1}]), writer=RecordingExporter(), resume=job, **options)
+    with pytest.raises(StateError, match="has run to its end"):
+        again.run()
+    assert again.uri == ""
+    assert not list((tmp_path / "work").iterdir())
