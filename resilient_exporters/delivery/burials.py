@@ -110,6 +110,14 @@ class Burials:
                 cursor.move_dead(-more, gone if more < 0 else EXCLUDED)
                 self._queue.keep_cursor(cursor)
 
+    def welcome(self, target: str) -> None:
+        """A target joins: if its cursor went in a power cut and its letters did not, it counts them again."""
+        with self._queue.lock:
+            cursor = self._queue.cursors.get(target)
+            if cursor is not None and not cursor.dead and (more := self.letters.count(target)):
+                cursor.move_dead(-more, EXCLUDED)
+                self._queue.keep_cursor(cursor)
+
     def lost(self, found: set[int]) -> None:
         """The database was replaced, and these rows are all there is: other letters count as dropped."""
         self._dropped(self.letters.forget_other(found), "corrupt")

@@ -184,6 +184,7 @@ class Engine:
                     prepare=member.prepare,
                 )
             )
+        self.keeper.welcome(member.identity)
         member.sink.joined(self)
         self.dispatcher.ring()
 

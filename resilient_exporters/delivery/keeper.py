@@ -142,6 +142,17 @@ class Keeper:
         if not self._blind:  # else nobody can tell yet
             self._burials.count()
 
+    def welcome(self, identity: str) -> None:
+        """A target has joined: let its cursor count the letters that are there, soon."""
+
+        def count() -> None:
+            if not self._blind:
+                self._burials.welcome(identity)
+
+        with self.queue.lock:
+            self._calls.append(count)
+        self._bell.ring()
+
     def call(self, function: Callable[[], Any], timeout: float | None = None) -> Any:
         """Run a function in the keeper's thread and return what it returns, or raise what it raises.
 

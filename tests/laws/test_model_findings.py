@@ -18,7 +18,7 @@ def world() -> Iterator[Make]:
     made: list[World] = []
 
     def make(*, seed: int = 0, restless: float = 0.0, **options: Any) -> World:
-        one = World(seed, restless, names=["a"], options=options)
+        one = World(seed, restless, names=["a", "b"], options=options)
         made.append(one)
         one.start(["a"])
         return one
@@ -161,3 +161,21 @@ def test_a_letter_beyond_max_dead_whose_record_was_given_up_meanwhile_counts_onc
     # Then
     figures = one.judge().targets["a"]
     assert figures.accepted == 9
+
+
+def test_a_target_that_joins_after_a_power_cut_counts_its_letters(world: Make) -> None:
+    # Given letters on disk, of a target whose cursor was never saved
+    one = world(loss_window=None)
+    one.join("b")
+    one.sites["b"].mood = "refuses"
+    one.send(records(one, 1, 2))
+    one.judge()
+    one.end(power=True)
+
+    # When: it joins while the program runs
+    one.start(["a"])
+    one.judge()
+    one.join("b")
+
+    # Then
+    assert one.judge().targets["b"].dead == len(list(one.exporter.dead_letters())) == 2
