@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _PACKET = 1460
 _WINDOW = 8192
+_BUFFER = 0.1
+"""Seconds that packets wait in front of the line, as in a modem: it stays full though a busy machine makes us late."""
 
 
 class NarrowLink:
@@ -109,7 +111,7 @@ class NarrowLink:
             except OSError:
                 packet = b""
             gone = lane.send(len(packet), loop.time())
-            await asyncio.sleep(gone - loop.time())
+            await asyncio.sleep(gone - _BUFFER - loop.time())
             flying.put_nowait((gone + self._delay, packet))
 
     async def _deliver(self, flying: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
