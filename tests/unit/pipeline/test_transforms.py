@@ -130,6 +130,14 @@ def test_jq_programs_that_are_refused(program):
         JQTransform(jq_filter=program)
 
 
+def test_jq_fields_may_have_the_names_of_what_is_refused():
+    made = list(JQTransform(jq_filter="{env: .n, input : .n}").transform(BaseRecord(n=1)))
+    assert made == [{"env": 1, "input": 1}]
+    for program in ("{(env|keys[0]): 1}", "{a: env}", "[.n, env]", "{n, halt: 1}", ".[env:2]"):
+        with pytest.raises(ConfigurationError, match="is not allowed"):
+            JQTransform(jq_filter=program)
+
+
 def test_jq_that_is_not_installed_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "jq", None)
     with pytest.raises(MissingModuleError, match=r"resilient-exporters\[jq\]"):
