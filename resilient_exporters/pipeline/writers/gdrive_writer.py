@@ -1,4 +1,4 @@
-"""Files in Google Drive. Not tested against the service: there is no local one."""
+"""Files in Google Drive. Tested with PyDrive2 and a server that answers like the service; not against the service."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import posixpath
 from pathlib import Path
 from typing import Any
 
-from resilient_exporters.pipeline.errors import ConfigurationError, InconsistentWriteState
+from resilient_exporters.pipeline.errors import ConfigurationError, InconsistentWriteState, PipelineError
 from resilient_exporters.pipeline.option import Option
 from resilient_exporters.pipeline.writers.buffered import PackedFile
 from resilient_exporters.pipeline.writers.store import BaseStoreWriter, needed
@@ -18,8 +18,9 @@ _FOLDER = "application/vnd.google-apps.folder"
 
 
 class GDriveWriter(BaseStoreWriter):
-    """Writes files into Google Drive. Not tested against the service.
+    """Writes files into Google Drive. Tested with its client PyDrive2, but not against the service.
 
+    The credentials have to hold a ``refresh_token`` where a run may outlast their access token, an hour for instance.
     Names are not unique there: a file of the same name in the same folder is written over.
     """
 
@@ -57,6 +58,8 @@ class GDriveWriter(BaseStoreWriter):
                     }
                 )
                 auth.credentials = OAuth2Credentials.from_json(json.dumps(dict(self.read_option("credentials"))))
+                # PyDrive2 would open a browser on this machine for a new token, and wait for somebody to use it.
+                auth.LocalWebserverAuth = lambda: _renew(auth)
             except KeyError as error:
                 raise ConfigurationError(None, f"client_secret or credentials lack {error}") from error
             self._drive = GoogleDrive(auth)
@@ -64,7 +67,12 @@ class GDriveWriter(BaseStoreWriter):
 
     def reach(self) -> None:
         """See whether the credentials are taken."""
-        self.drive.GetAbout()
+        from pydrive2.auth import RefreshError
+
+        try:
+            self.drive.GetAbout()
+        except RefreshError as error:
+            raise PipelineError(None, f"Google refuses the credentials: {error}") from error
 
     def put(self, path: Path, name: str, packed: PackedFile | None) -> None:  # noqa: ARG002 - whole at once
         """Upload; Drive shows a file once it is whole."""
@@ -110,3 +118,11 @@ class GDriveWriter(BaseStoreWriter):
         found = self._find(packed.name)
         if found is not None and found["md5Checksum"] != packed.md5:
             raise InconsistentWriteState(None, f"{self.shown(packed.name)} has another MD5 than {packed.md5}")
+
+
+def _renew(auth: Any) -> None:
+    if auth.credentials.refresh_token is None:
+        raise PipelineError(
+            None, "credentials: they have expired and hold no refresh_token: have them made with access_type=offline"
+        )
+    auth.Refresh()
