@@ -30,6 +30,7 @@ def measure(bench: Bench, counts: Sequence[int]) -> None:
         bench.row(f"{name}: RSS of the program that sent them", column(filled, "rss"), "MB", beside=bare)
         read = ("reading the keys by sqlite3", column(looked, "keys"))
         bench.row(f"{name}: until stats()", column(looked, "seconds"), "s", beside=read, most=1)
+        bench.row(f"{name}: CPU to open", column(looked, "open"), "s", most=0.5)
         first = column(found[count]["deliver"], "seconds")
         bench.row(f"{name}: until the first is delivered", first, "s", beside=read, most=1)
         bench.row(f"{name}: disk", column(filled, "disk"), "MB")
@@ -93,11 +94,11 @@ def look(directory: str, count: int) -> Figures:
     from pathlib import Path
 
     before = status("VmRSS") / 1024
-    began = time.perf_counter()
+    began, used = time.perf_counter(), cpu_seconds()
     target = Target(directory, up=False, max_disk="4 GB")
     waiting = target.has_unsent_data()
     pending = target.stats().pending
-    seconds = time.perf_counter() - began
+    seconds, used = time.perf_counter() - began, cpu_seconds() - used
     target.flush(5.0)
     calls = 1000
     called = time.thread_time()
@@ -105,7 +106,7 @@ def look(directory: str, count: int) -> Figures:
         target.stats()
     called = (time.thread_time() - called) / calls * 1e6
     figures = {"seconds": seconds, "rss": status("VmRSS") / 1024, "peak": status("VmHWM") / 1024, "rss_before": before}
-    figures["stats"] = called
+    figures |= {"stats": called, "open": used}
     target.close(0.0)
     if not waiting or not count // 2 <= pending <= count:
         raise RuntimeError(f"{pending} of {count} wait")
