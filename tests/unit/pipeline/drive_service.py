@@ -114,7 +114,7 @@ def drive_service(folder: Path) -> Iterator[DriveService]:
             self.end_headers()
             self.connection = self.request = context.wrap_socket(self.connection, server_side=True)
             self.rfile = self.connection.makefile("rb")
-            self.wfile = self.connection.makefile("wb", buffering=0)  # type: ignore[assignment] # as the base has it
+            self.wfile = self.connection.makefile("wb", buffering=0)
             self.close_connection = False
 
         def finish(self) -> None:
