@@ -408,9 +408,10 @@ class World(Notes):
                     self.may_miss.add(record)
         for name in [one for one in self.books if one not in queue.cursors]:
             assert not set(self.books[name].open.values()) - self.may_miss, f"{name}: the cursor is gone"
-            if name in self.present:
-                self.books[name] = Book()
-            else:
+            letters = {self.numbers[one] for one, target in self.engine.keeper.letters._known if target == name}
+            book = self.books[name] = Book()
+            book.present, book.letters, book.accepted = name in self.present, letters, len(letters)
+            if not book.present and not letters:
                 del self.books[name]
         self.at = {place: record for place, record in self.at.items() if place < queue.following}
         for name, cursor in queue.cursors.items():
