@@ -11,8 +11,8 @@ import traceback
 from benchmarks.harness import Bench
 
 NAMES = (
-    "send", "send_peers", "accept", "through_disk", "bytes_written", "frugality", "backlog", "fan_out", "idle",
-    "closing", "importing", "pipeline", "small_machine",
+    "send", "send_peers", "accept", "through_disk", "drain_http", "bytes_written", "frugality", "backlog", "fan_out",
+    "idle", "closing", "importing", "pipeline", "small_machine",
 )  # fmt: skip
 GROUPS = {
     "servers": ("drain_servers", "slow_link"),
