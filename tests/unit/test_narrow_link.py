@@ -105,6 +105,24 @@ def test_no_more_batches_in_flight_where_that_might_take_each_too_long() -> None
     assert auto.level == 2
 
 
+def test_one_bad_minute_on_a_far_link_does_not_keep_the_number_in_flight_low_for_long() -> None:
+    # Given: two in flight bring nothing, at first
+    auto = Concurrency("auto")
+    while auto.level < 2:
+        auto.note(4.0, full=True, failed=False)
+    while auto.level == 2:
+        auto.note(8.0, full=True, failed=False)
+
+    # When: then they do
+    batches = 0
+    while auto.level < 4 and batches < 60:
+        auto.note(4.0, full=True, failed=False)
+        batches += 1
+
+    # Then: within minutes
+    assert auto.level == 4
+
+
 def test_batches_that_are_full_by_their_bytes_are_full() -> None:
     # Given: a thousand bytes fill a batch long before 500 records do, and a backlog of such batches was taken
     exporter = Target(concurrency="auto", batch_bytes=1000, linger=0, timeout=0)
