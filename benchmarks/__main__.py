@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import subprocess
 import sys
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks.harness import Bench
 
@@ -49,19 +51,39 @@ def main() -> int:
         print(f"NOISE: the load is {os.getloadavg()[0]:.1f}; times will be upper bounds, ratios swing", flush=True)
     wanted = given.names or (QUICK if given.smoke else NAMES)
     names = dict.fromkeys(each for name in wanted for each in GROUPS.get(name, (name,)))
-    failed = False
-    for name in names:
-        module = importlib.import_module(f"benchmarks.{name}")
-        bench = Bench(name, smoke=given.smoke)
-        try:
-            module.run(bench)
-        except Exception:  # noqa: BLE001 - one that fails must not hide the others
-            traceback.print_exc()
-            failed = True
-            bench.finish(failed=True)
-        else:
-            bench.finish()
-    return int(failed)
+    if given.smoke and len(names) > 1:
+        return _at_once(list(names))
+    done = [_run(name, smoke=given.smoke) for name in names]
+    return int(not all(done))
+
+
+def _run(name: str, *, smoke: bool) -> bool:
+    """One of them. False if it fails, which must not hide the others."""
+    module = importlib.import_module(f"benchmarks.{name}")
+    bench = Bench(name, smoke=smoke)
+    try:
+        module.run(bench)
+    except Exception:  # noqa: BLE001 - whatever it is, it is shown
+        traceback.print_exc()
+        bench.finish(failed=True)
+        return False
+    bench.finish()
+    return True
+
+
+def _at_once(names: list[str]) -> int:
+    """A smoke run measures nothing: then as many at once as there are cores."""
+
+    def smoke(name: str) -> int:
+        command = [sys.executable, "-m", "benchmarks", "--smoke", name]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        print(done.stdout, end="", flush=True)
+        return done.returncode
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        failed = [name for name, code in zip(names, threads.map(smoke, names), strict=True) if code]
+    print(f"\n{len(names) - len(failed)} of {len(names)} run" + (f", not {', '.join(failed)}" if failed else ""))
+    return int(bool(failed))
 
 
 if __name__ == "__main__":

@@ -41,6 +41,9 @@ def main(found: Path = _ROOT / "build" / "bench", docs: Path = _ROOT / "docs" / 
         (tables / f"{name}.md").write_text(_MADE + table(result))
     (tables / "goals.md").write_text(_MADE + goals(results))
     (docs / "figures.md").write_text(_MADE + every(results))
+    for goal in (goal for _, chapter in _found(results) for goal, measured in chapter if measured is None):
+        if goal.benchmark in results:
+            print(f"NO FIGURE: {goal.benchmark} has no {goal.figure!r} for a goal", file=sys.stderr)
     if importlib.util.find_spec("matplotlib") is None:
         print("NO PLOTS: matplotlib is not installed: pip install --group bench", file=sys.stderr)
         return 1
