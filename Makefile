@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 WHAT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick coverage bench bench-agents bench-outage bench-report bench-servers bench-smoke soak lint docs servers clean
+.PHONY: help demo test test-quick coverage bench bench-agents bench-outage bench-report bench-scale bench-servers bench-smoke soak lint docs servers clean
 
 help:
 	@echo "make demo         install the command and watch a link fail and come back"
@@ -18,7 +18,8 @@ help:
 	@echo "make lint         ruff, mypy --strict, the layers"
 	@echo "make docs         build the documentation into build/docs, warnings are errors"
 	@echo "make bench        how fast, how small, how quiet, under 15 minutes (bench-smoke: whether they run at all)"
-	@echo "make bench-servers  how fast a backlog drains into the real servers"
+	@echo "make bench-servers  how fast a backlog drains into the real servers, near and over slow links, half an hour"
+	@echo "make bench-scale  a backlog of ten million, five minutes"
 	@echo "make bench-agents beside rsyslog, syslog-ng and the OpenTelemetry Collector, 25 minutes (root: Debian's packages)"
 	@echo "make bench-outage what nine senders lose in an outage, nine minutes"
 	@echo "make bench-report tables and plots of docs/performance, of what the benchmarks have found"
@@ -55,6 +56,9 @@ bench: $(VENV)/.ready-bench
 
 bench-servers: $(VENV)/.ready-bench servers
 	@$(BIN)/python -m benchmarks servers
+
+bench-scale: $(VENV)/.ready-bench
+	@$(BIN)/python -m benchmarks scale
 
 bench-agents: $(VENV)/.ready-bench
 	@$(BIN)/python -m benchmarks agents
