@@ -54,8 +54,8 @@ def run(bench: Bench) -> None:
         except UnavailableError as error:
             bench.note(f"{server} cannot be had: {str(error).splitlines()[0]}")
     bench.note("satellite: 50 kB/s both ways, round trip 600 ms; 2G: 5 kB/s up, 10 kB/s down, 800 ms; all connections")
-    bench.note("together. Rates are of the second half of the time; the line: as many raw records as fit at its rate. Where")
-    bench.note("several are in flight, some of what ended in that half was sent before: it counts for too much, on 2G most")
+    bench.note("together. Rates are of the second half of the time; the line: as many raw records as fit at its rate.")
+    bench.note("Where several are in flight, some of what ended in that half was sent before: it counts for too much")
 
 
 def _measure(bench: Bench, name: str, given: dict[str, Any], options: dict[str, dict[str, Any]]) -> None:
