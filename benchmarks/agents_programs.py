@@ -59,7 +59,7 @@ class _Debian(Agent):
         quiet = ("apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300")
         run(*quiet, "update")
         run(
-            *(*quiet, "install", "-y", "--no-install-recommends", "--download-only"),
+            *(*quiet, "install", "-y", "--no-install-recommends", "--download-only", "--reinstall"),
             *("-o", f"Dir::Cache::archives={archives}", *self.packages),
         )
         for archive in sorted(archives.glob("*.deb")):
@@ -97,7 +97,7 @@ class Rsyslog(_Debian):
     def command(self, instance: Instance) -> list[object]:
         kinds = {
             "DA": 'queue.type="LinkedList" queue.size="10000"',  # with the default, 1,000, it often stood still
-            "Disk": 'queue.type="Disk" queue.syncqueuefiles="on" queue.checkpointInterval="100"',
+            "Disk": 'queue.type="Disk" queue.size="1000000" queue.syncqueuefiles="on" queue.checkpointInterval="100"',
         }
         retry = instance.settings.get("retry")
         configuration = instance.data / "rsyslog.conf"

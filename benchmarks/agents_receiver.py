@@ -124,6 +124,11 @@ class _Server(ThreadingHTTPServer):
         self._first = 0.0
         self._lock = threading.Lock()
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A sender that was killed has reset its connection; anything else is told."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
     def take(self, kind: str, body: bytes) -> None:
         """Note what is in a request."""
         with self._lock:

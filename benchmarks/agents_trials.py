@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import random
+import re
 import signal
 import time
 import traceback
@@ -21,8 +22,11 @@ from tests.servers.small_disk import SmallDisk
 
 __all__ = ["exiting", "flipped", "full", "killed", "outage", "rest", "waiting"]
 
+_CLOSED = re.compile(r"agents:closed in ([\d.]+) ms")
 _Trial = Callable[..., Figures]
 _FLIP = 64
+_FEW = 500
+"""Readings at hand where memory or the end of the program is asked for: ten thousand of them are not ours."""
 _PATIENCE = 10.0
 
 
@@ -79,7 +83,7 @@ def waiting(directory: str, name: str, count: int) -> Figures:
     with Receiver() as receiver, side(name, Path(directory), receiver.port) as one:
         count = int(count * one.share)
         if isinstance(one, Ours):
-            one.set(distinct=500)  # ten thousand readings at hand are what the other figures need, and not our memory
+            one.set(distinct=_FEW)
         one.start()
         one.prepare(0, count)
         one.feed(0, count)
@@ -128,10 +132,13 @@ def exiting(directory: str, name: str, count: int) -> Figures:
         one.prepare(0, count)
         if isinstance(one, Ours):
             one.saves = False  # that is for the end to do
+            one.set(distinct=_FEW)
         one.feed(0, count)
         seconds = one.end(signal.SIGTERM)
+        closing = _CLOSED.search(one.said())
         missing = _after_restart(one, receiver, count)
-        return {"seconds": seconds, "lost": len(missing), "doubled": receiver.report(0)["doubled"]}
+        figures: Figures = {"seconds": seconds, "lost": len(missing), "doubled": receiver.report(0)["doubled"]}
+        return figures if closing is None else {**figures, "closing": float(closing[1])}
 
 
 @_told
