@@ -74,8 +74,9 @@ class MongoDB(Destination):
     def full_disk(self, wrong: bool) -> None:
         if self.disk is None:
             files = self.server.data / "sqlite"
-            self.disk = SmallDisk(self.server.data / "small", 32)
             self.server.stop()
+            kept = sum(file.stat().st_size for file in files.rglob("*") if file.is_file())  # of the tests before
+            self.disk = SmallDisk(self.server.data / "small", 32 + (kept >> 20))
             shutil.move(files, self.disk.folder / "sqlite")
             files.symlink_to(self.disk.folder / "sqlite")
             self.server.start()
