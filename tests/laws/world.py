@@ -316,7 +316,10 @@ class World(Notes):
         known = {(name, self.numbers[one]) for one, name in self.engine.keeper.letters._known}
         for name, book in self.books.items():
             there = {record for target, record in known if target == name}
-            book.accepted += len(there - book.letters)  # it waits as well: its replay did not come to an end
+            if name in self.engine.queue.cursors:
+                book.accepted += len(there - book.letters)  # it waits as well: its replay did not come to an end
+            else:
+                book.accepted = len(there)  # nobody counts them until it joins
             book.letters = there
 
     def judge(self) -> Stats:
