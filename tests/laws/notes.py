@@ -35,6 +35,7 @@ class Book:
         refused: those of them that are on their way to be dead letters.
         letters: its dead letters.
         suspicious: it has failed without a clear reason: a record may be passed over.
+        uncounted: its cursor is gone: until it joins again, nobody counts its letters.
     """
 
     def __init__(self) -> None:
@@ -46,6 +47,7 @@ class Book:
         self.letters: set[int] = set()
         self.present = True
         self.suspicious = False
+        self.uncounted = False
 
     def take(self, place: int, record: int) -> None:
         self.accepted += 1

@@ -316,10 +316,11 @@ class World(Notes):
         known = {(name, self.numbers[one]) for one, name in self.engine.keeper.letters._known}
         for name, book in self.books.items():
             there = {record for target, record in known if target == name}
-            if name in self.engine.queue.cursors:
-                book.accepted += len(there - book.letters)  # it waits as well: its replay did not come to an end
+            if book.uncounted:
+                book.accepted = len(there)
             else:
-                book.accepted = len(there)  # nobody counts them until it joins
+                book.accepted += len(there - book.letters)  # it waits as well: its replay did not come to an end
+            book.uncounted = name not in self.engine.queue.cursors
             book.letters = there
 
     def judge(self) -> Stats:
@@ -413,7 +414,7 @@ class World(Notes):
             assert not set(self.books[name].open.values()) - self.may_miss, f"{name}: the cursor is gone"
             letters = {self.numbers[one] for one, target in self.engine.keeper.letters._known if target == name}
             book = self.books[name] = Book()
-            book.present, book.letters, book.accepted = name in self.present, letters, len(letters)
+            book.present, book.letters, book.uncounted = name in self.present, letters, True
             if not book.present and not letters:
                 del self.books[name]
         self.at = {place: record for place, record in self.at.items() if place < queue.following}
