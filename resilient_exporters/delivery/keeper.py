@@ -12,6 +12,7 @@ from resilient_exporters.delivery.block import Block, Payload, pack
 from resilient_exporters.delivery.burials import Burials
 from resilient_exporters.delivery.clock import Bell, Clock
 from resilient_exporters.delivery.deadletters import DeadLetters, Letter
+from resilient_exporters.delivery.forks import Whole
 from resilient_exporters.delivery.guard import ResourceGuard
 from resilient_exporters.delivery.listener import Listener
 from resilient_exporters.delivery.queue import Queue
@@ -193,17 +194,21 @@ class Keeper:
     # -- the thread ----------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
+        whole = Whole()
         try:
-            self._open()
+            with whole:
+                self._open()
         except Exception as error:  # noqa: BLE001 - raised again by start(), where the user sees it
             self._failure = error
-            self._close()
+            with whole:
+                self._close()
             return
         finally:
             self.attached.set()
         while True:
             try:
-                again = self._turn()
+                with whole:
+                    again = self._turn()
             except Exception:
                 # A slip of ours must not end the thread that saves: it is said, and the next turn comes.
                 log.exception("the keeper failed")
@@ -211,7 +216,8 @@ class Keeper:
             if self._stopping and not self._calls:
                 break
             self._clock.wait(self._bell, again)
-        self._close()
+        with whole:
+            self._close()
 
     def _open(self) -> None:
         try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
+from resilient_exporters.delivery.forks import Whole
 from resilient_exporters.delivery.outcome import Batch, Outcome, Reject, Split
 from resilient_exporters.errors import InvalidConfigError, MissingModuleError
 from resilient_exporters.exporter import Exporter
@@ -127,6 +129,7 @@ class SQLExporter(Exporter):
         self._table = table
         self._upsert = upsert_columns(upsert_on)
         self._database = Database(url, synchronous=sqlite_synchronous, busy_timeout=sqlite_busy_timeout)
+        self._whole = Whole() if self.dialect == "sqlite" else nullcontext()
         if create_table is None:
             create_table = create_table_if_inexistent
         if create_table is None:
@@ -215,6 +218,10 @@ class SQLExporter(Exporter):
         A table that is not what it was is looked up again, once. Errors become those of this package, by the table in
         docs/exporters/sql.md.
         """
+        with self._whole:
+            return self._write_batch(batch)
+
+    def _write_batch(self, batch: Batch) -> Outcome | Sequence[Outcome | None] | None:
         try:
             if self._database.moved():
                 self._look_again()

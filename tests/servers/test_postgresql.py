@@ -603,7 +603,7 @@ class TestBadLinks:
         commit = raw.dbapi_connection.commit  # type: ignore[union-attr] # connected here
 
         def cut_first() -> None:
-            bad.fault("timeout", timeout=1)  # from now on the server hears, and is not heard
+            bad.fault("timeout", timeout=500)  # from now on the server hears, and is not heard, and then it is cut
             done.set()
             commit()
 

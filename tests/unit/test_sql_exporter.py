@@ -276,7 +276,7 @@ class TestThroughTheEngine:
         assert methods & (set(vars(Exporter)) | set(vars(Bare()))) <= meant
         before = set(vars(Bare()))
         own = set(vars(SQLExporter("sqlite:///x.db", "t"))) - before
-        assert own == {"_table", "_upsert", "_database", "_schema", "_ledger", "_writer", "_maker"}
+        assert own == {"_table", "_upsert", "_database", "_whole", "_schema", "_ledger", "_writer", "_maker"}
 
     def test_from_several_threads(self, bench: Bench) -> None:
         exporter = bench.exporter(sqlite_busy_timeout=20)

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from tests.programs import run
+
+PROGRAM = """
+    import os, sys, threading, warnings
+    from resilient_exporters.delivery import forks
+
+    warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
+    whole, other = forks.Whole(), forks.Whole()
+    inside, leave, said = threading.Event(), threading.Event(), []
+
+    def work():
+        with whole:
+            inside.set()
+            leave.wait(20)
+            said.append("left")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    inside.wait(20)
+    forks._PATIENCE = float(sys.argv[1])
+    if forks._PATIENCE > 1:
+        os.register_at_fork(before=leave.set)  # called before those that were registered earlier
+    pid = os.fork()
+    if pid == 0:
+        with whole, other:  # nobody is in it here
+            os._exit(10 + len(said))
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    leave.set()
+    thread.join()
+    with whole, other:
+        print(said)
+"""
+
+
+def test_a_fork_waits_until_nobody_is_inside() -> None:
+    assert run(PROGRAM, 20.0).split() == ["11", "['left']"]
+
+
+def test_a_fork_does_not_wait_for_ever() -> None:
+    assert run(PROGRAM, 0.05).split() == ["10", "['left']"]
