@@ -316,11 +316,11 @@ class World(Notes):
         known = {(name, self.numbers[one]) for one, name in self.engine.keeper.letters._known}
         for name, book in self.books.items():
             there = {record for target, record in known if target == name}
-            if book.uncounted:
-                book.accepted = len(there)
-            else:
+            if not book.uncounted:
                 book.accepted += len(there - book.letters)  # it waits as well: its replay did not come to an end
-            book.uncounted = name not in self.engine.queue.cursors
+            elif name in self.engine.queue.cursors:
+                book.accepted += len(there)
+                book.uncounted = False
             book.letters = there
 
     def judge(self) -> Stats:

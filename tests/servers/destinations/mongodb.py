@@ -76,7 +76,7 @@ class MongoDB(Destination):
             files = self.server.data / "sqlite"
             self.server.stop()
             kept = sum(file.stat().st_size for file in files.rglob("*") if file.is_file())  # of the tests before
-            self.disk = SmallDisk(self.server.data / "small", 32 + (kept >> 20))
+            self.disk = SmallDisk(self.server.data / "small", 128 + (kept >> 20))
             shutil.move(files, self.disk.folder / "sqlite")
             files.symlink_to(self.disk.folder / "sqlite")
             self.server.start()
