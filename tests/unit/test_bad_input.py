@@ -26,6 +26,7 @@ from resilient_exporters import (
     TransformError,
 )
 from resilient_exporters.delivery.ring import ring_path
+from resilient_exporters.delivery.sealed import seal, unseal
 from tests.targets import PATIENCE, Target, balanced, numbers
 
 WRONG: list[tuple[str, Any]] = [
@@ -257,8 +258,9 @@ def test_a_queue_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     ring.unlink()
     with sqlite3.connect(place / "cache.db") as database:
         [(rowid, value)] = database.execute("SELECT rowid, value FROM Cache WHERE key = -1").fetchall()
-        state = msgspec.msgpack.decode(value)
-        newer = msgspec.msgpack.encode([state[0] + 1, *state[1:], "something new"])
+        first, *others = unseal(value)
+        state = msgspec.msgpack.decode(first)
+        newer = seal([msgspec.msgpack.encode([state[0] + 1, *state[1:], "something new"]), *others])
         database.execute("UPDATE Cache SET value = ? WHERE rowid = ?", (newer, rowid))
         before = database.execute("SELECT key, value FROM Cache ORDER BY key").fetchall()
     database.close()

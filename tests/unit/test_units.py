@@ -99,7 +99,9 @@ def test_a_count_is_a_whole_number() -> None:
     assert type(parse_count(4.0, "workers")) is int
     assert parse_count(0, "max_dead", minimum=0) == 0
     assert parse_count(None, "max_records", none_ok=True) is None
-    assert parse_count(10**30, "max_records") == 10**30
+    assert parse_count(2**63 - 1, "max_records") == 2**63 - 1
+    with pytest.raises(InvalidConfigError, match="9223372036854775807 at most"):
+        parse_count(10**30, "max_records")
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "4", None, math.nan, math.inf], ids=repr)
