@@ -258,7 +258,7 @@ def test_a_queue_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     ring.unlink()
     with sqlite3.connect(place / "cache.db") as database:
         [(rowid, value)] = database.execute("SELECT rowid, value FROM Cache WHERE key = -1").fetchall()
-        first, *others = unseal(value)
+        first, *others = (part or b"" for part in unseal(value))
         state = msgspec.msgpack.decode(first)
         newer = seal([msgspec.msgpack.encode([state[0] + 1, *state[1:], "something new"]), *others])
         database.execute("UPDATE Cache SET value = ? WHERE rowid = ?", (newer, rowid))
