@@ -427,6 +427,7 @@ class World(Notes):
             self.may_miss.update(self.at[place] for place in there if place not in book.open and place in self.at)
             book.open = {place: self.at.get(place, -1) for place in there}
             book.accepted, book.delivered = cursor.accepted(queue.following), cursor.delivered
+            book.uncounted = False
             book.dropped = Counter(cursor.dropped)
 
 
