@@ -11,6 +11,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,8 @@ def sqlite(directory: str, count: int) -> Figures:
             db.execute("COMMIT")
         return taken
 
-    return _in_and_out(count, put, take)
+    with closing(db):
+        return _in_and_out(count, put, take)
 
 
 def raw_log(directory: str, count: int) -> Figures:
