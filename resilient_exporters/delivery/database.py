@@ -251,12 +251,17 @@ class translated:  # noqa: N801 - reads as a statement
             raise SpoolUnavailable("the database is locked or its disk does not answer") from error
         if isinstance(error, sqlite3.DatabaseError):
             text = str(error)
-            passing = isinstance(error, sqlite3.OperationalError) and not any(
-                sign in text for sign in ("malformed", "no such", "has no column", "not a database", "decode")
+            # No text at all: on Python 3.10, a message that quotes a damaged name.
+            passing = (
+                isinstance(error, sqlite3.OperationalError)
+                and bool(text)
+                and not any(
+                    sign in text for sign in ("malformed", "no such", "has no column", "not a database", "decode")
+                )
             )
             if passing or isinstance(error, sqlite3.ProgrammingError):
                 raise SpoolUnavailable(text) from error
-            raise SpoolDamaged(text) from error
+            raise SpoolDamaged(text or "what SQLite says of it is no text") from error
         if isinstance(error, UnicodeDecodeError):
             raise SpoolDamaged(f"what SQLite says of it is no text: {error}") from error
         if isinstance(error, OSError):
