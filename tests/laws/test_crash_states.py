@@ -101,15 +101,20 @@ def test_ten_thousand_states(rig: Rig) -> None:
     ],
 )
 def test_a_broken_program_is_caught(rig: Rig, mutation: str, scenario: str, law: str, cuts: int) -> None:
-    # Given a program that leaves out something
-    recording = rig.record(scenario, "1", mutation=mutation)
+    # Given a program that leaves out something, in some runs where few cuts show it
+    broken: set[str] = set()
+    for number in range(1, 6):
+        recording = rig.record(scenario, str(number), mutation=mutation)
 
-    # When
-    report = rig.judge(recording, cuts)
+        # When
+        report = rig.judge(recording, cuts)
+        print(report)
+        broken |= laws(report)
+        if law in broken:
+            break
 
     # Then
-    print(report)
-    assert law in laws(report)
+    assert law in broken
 
 
 # The model of the disk.
