@@ -202,7 +202,8 @@ def _deque(directory: str, material: list[Any]) -> Figures:
     import diskcache
 
     waiting = diskcache.Deque(directory=directory)
-    return _one_by_one(material, waiting.append, waiting.popleft)
+    with closing(waiting.cache):
+        return _one_by_one(material, waiting.append, waiting.popleft)
 
 
 def _litequeue(directory: str, material: list[Any]) -> Figures:
