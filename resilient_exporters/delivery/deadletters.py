@@ -97,8 +97,11 @@ class DeadLetters:
     def attach(self, keys: list[int]) -> None:
         """Take over what is on disk."""
         self._keys = sorted(keys, reverse=True)
-        self.damaged = any(_read(row)[1] for key in self._keys if (row := self._spool.get(key)) is not None)
-        self._known = {(letter.id, letter.target): key for key in self._keys for letter in self._row(key)}
+        self._known = {}
+        for key in self._keys:
+            letters, damaged = self._look(key)
+            self.damaged |= damaged > 0
+            self._known.update(((letter.id, letter.target), key) for letter in letters)
 
     def __len__(self) -> int:
         return len(self._known)
@@ -224,25 +227,28 @@ class DeadLetters:
         self._spool.write({key: _row_of(letters)})
 
     def _row(self, key: int) -> list[Letter]:
-        return read_letters(self._spool.get(key))
+        return self._look(key)[0]
+
+    def _look(self, key: int) -> tuple[list[Letter], int]:
+        return _read(self._spool.get(key))
 
 
 def read_letters(row: bytes | None) -> list[Letter]:
     """The letters of a row that are as they were written; that others are not is said."""
-    found, damaged = ([], 0) if row is None else _read(row)
-    if damaged:
-        log.error("%d dead letters cannot be read: they are damaged", damaged)
-    return found
+    return _read(row)[0]
 
 
-def _read(row: bytes) -> tuple[list[Letter], int]:
-    found, damaged = [], 0
-    for part in unseal(row):
+def _read(row: bytes | None) -> tuple[list[Letter], int]:
+    found: list[Letter] = []
+    damaged = 0
+    for part in [] if row is None else unseal(row):
         try:
             found.append(_decode(part or b""))
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             log.debug("a dead letter: %s", error)
             damaged += 1
+    if damaged:
+        log.error("%d dead letters cannot be read: they are damaged", damaged)
     return found, damaged
 
 

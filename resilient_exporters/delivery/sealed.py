@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from resilient_exporters.delivery.frame import frame, scan
+from resilient_exporters.delivery.frame import HEAD_SIZE, frame, scan
 
 __all__ = ["seal", "unseal"]
 
@@ -23,6 +23,6 @@ def unseal(row: bytes) -> list[bytes | None]:
     for one in scan(data, _COUNT.size, len(row), 0):
         found[one.offset] = bytes(data[one.start : one.stop])
     count = _COUNT.unpack_from(row)[0] if len(row) >= _COUNT.size else -1
-    if not len(found) <= count <= len(row) or any(at >= count for at in found):
+    if not len(found) <= count <= len(row) // HEAD_SIZE or any(at >= count for at in found):
         count = max(found, default=-1) + 2  # it is the count that was hit: nobody knows what else there was
     return [found.get(at) for at in range(count)]

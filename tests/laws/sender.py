@@ -171,7 +171,7 @@ def main() -> None:
         exporter.send({"seq": sequence, "pad": pad})
         journal.returned(sequence)
         if rest == ["slowly"] and sequence % 5 == 4:
-            time.sleep(0.002)
+            time.sleep(0.002)  # a rate is kept: nothing is waited for
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ while True:
         exporter.send(content(number))
         os.write(noted, struct.pack("<Qd", number, time.monotonic()))
         number += 1
-    time.sleep(min(0.005, 1 / rate))
+    time.sleep(min(0.005, 1 / rate))  # a rate is kept: nothing is waited for
 """
 OPTIONS: dict[str, Any] = {"name": "target", "max_disk": "32 MB", "min_free_disk": 0}
 

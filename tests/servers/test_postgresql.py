@@ -506,7 +506,7 @@ class TestAnswers:
         server = own_server("postgresql", user="me", password="p@:/% ")
         place = {"target_host": HOST, "database": "postgres", "target_port": server.port, "username": "me"}
         with pytest.raises(HoldError, match="check username and password") as caught:
-            PostgreSQLExporter(password="wrong secret", **place).connect()  # type: ignore[arg-type]
+            PostgreSQLExporter(password="wrong secret", **place).connect()  # type: ignore[arg-type] # keywords of a dict
         assert "wrong secret" not in str(caught.value)
         right = PostgreSQLExporter(password="p@:/% ", **place)  # type: ignore[arg-type] # options of mixed types
         right.connect()

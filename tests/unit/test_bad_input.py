@@ -73,7 +73,7 @@ def test_a_misspelt_option_is_answered_with_the_right_one() -> None:
         (lambda: ExporterPool("ab"), "no exporter"),
         (lambda: ExporterPool(num_threads=0), "num_threads"),
         (lambda: ExporterPool(num_threads="x"), "num_threads"),  # type: ignore[arg-type] # the mistake that is tested
-        (lambda: ExporterPool(wait_for_result=None), "wait_for_result"),  # type: ignore[arg-type]
+        (lambda: ExporterPool(wait_for_result=None), "wait_for_result"),  # type: ignore[arg-type] # wrong on purpose
         (lambda: ExporterPool(nope=1), "nope"),
     ],
 )

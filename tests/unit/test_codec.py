@@ -269,7 +269,7 @@ def test_what_cannot_be_kept_is_refused_by_name(value: Any) -> None:
         ({"a": {"b": ({1: object()},)}}, "record.a.b[0][1]"),
         ({"a": {(1, object()): 2}}, "record.a key (1, <object object at"),
         ({object(): 2}, "record key <object object at"),
-        ([Place("x", datetime(2020, 1, 1), {object()})], "record[0].tags[0]"),  # type: ignore[arg-type]
+        ([Place("x", datetime(2020, 1, 1), {object()})], "record[0].tags[0]"),  # type: ignore[arg-type] # wrong on purpose
         ({"at": datetime(2020, 1, 1, tzinfo=BrokenZone())}, "record.at"),
         ({"x": [BrokenField()]}, "record.x[0]"),
         ({"e": enum.Enum("E", {"A": object()}).A}, "record.e"),  # type: ignore[attr-defined] # an enum made at run time
@@ -287,7 +287,7 @@ def test_the_error_names_the_path(record: Any, path: str) -> None:
     ("record", "reason"),
     [
         ({"k": {Colour.RED: 1, "red": 2}}, r"record\.k: .*two of its keys arrive as the same value"),
-        ({1, Level.HIGH, enum.Enum("E", {"A": 1}).A}, r"record: .*two of its members arrive as the same value"),  # type: ignore[attr-defined]
+        ({1, Level.HIGH, enum.Enum("E", {"A": 1}).A}, r"record: .*two of its members arrive as the same value"),  # type: ignore[attr-defined] # made here
         ({Frozen("a")}, r"record: .*arrives as a dict, which cannot be hashed"),
         ({(Frozen("a"),): 1}, r"record: .*arrives as a tuple, which cannot be hashed"),
     ],

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,30 @@ def test_letters_are_there_after_a_restart() -> None:
     # Then
     assert [letter.id for letter in later.dead_letters()] == [receipt.id for receipt in receipts]
     assert balanced(later).targets["letters"].dead == 3
+
+
+def test_a_letter_that_is_damaged_on_disk_is_not_replayed_and_counts(tmp_path: Path) -> None:
+    # Given three letters, of which a byte of one is changed on disk
+    exporter = Target(RejectedError("no"), directory=tmp_path / "queue")
+    refused(exporter, 3)
+    exporter.close()
+    with closing(sqlite3.connect(tmp_path / "queue" / "cache.db")) as database:
+        rows = database.execute("SELECT rowid, value FROM Cache WHERE key <= -1000").fetchall()
+        damaged = [(rowid, value.replace(b"\xa1n\x01", b"\xa1n\x09")) for rowid, value in rows]
+        assert damaged != rows
+        database.executemany("UPDATE Cache SET value = ?2 WHERE rowid = ?1", damaged)
+        database.commit()
+
+    # When
+    later = Target(directory=tmp_path / "queue")
+
+    # Then
+    assert [letter.data for letter in later.dead_letters()] == [{"n": 0}, {"n": 2}]
+    figures = balanced(later).targets["target"]
+    assert (figures.dead, figures.dropped) == (2, {"corrupt": 1})
+    later.replay()
+    assert later.flush(PATIENCE).complete
+    assert later.taken == [{"n": 0}, {"n": 2}]
 
 
 def test_letters_are_bounded_and_the_oldest_go() -> None:

@@ -65,8 +65,8 @@ def answering(one: ElasticsearchExporter, *answers: Answer | BaseException) -> l
             raise given
         return given
 
-    one._cluster.bulk = lambda target, body, timeout: answer(target, body)  # type: ignore[method-assign]
-    one._cluster.sources = lambda wanted, timeout: answer("sources", wanted)  # type: ignore[method-assign]
+    one._cluster.bulk = lambda target, body, timeout: answer(target, body)  # type: ignore[method-assign] # answers without a server
+    one._cluster.sources = lambda wanted, timeout: answer("sources", wanted)  # type: ignore[method-assign] # as above
     return asked
 
 

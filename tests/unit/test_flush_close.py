@@ -71,7 +71,7 @@ def test_flush_ends_if_the_attempt_in_flight_fails() -> None:
     watched = threading.Event()
     engine = exporter._open()
     watch = engine.watch
-    engine.watch = lambda waiter: (watch(waiter), watched.set())  # type: ignore[method-assign,assignment,func-returns-value]
+    engine.watch = lambda waiter: (watch(waiter), watched.set())  # type: ignore[method-assign,assignment,func-returns-value] # told when it is watched
     thread = threading.Thread(target=exporter.flush, daemon=True)
     thread.start()
 

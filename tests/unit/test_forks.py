@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
 from tests.programs import run
 
 PROGRAM = """
@@ -40,3 +44,44 @@ def test_a_fork_waits_until_nobody_is_inside() -> None:
 
 def test_a_fork_does_not_wait_for_ever() -> None:
     assert run(PROGRAM, 0.05).split() == ["10", "['left']"]
+
+
+INSIDE = """
+    import os, sys, threading, warnings
+    from resilient_exporters import Exporter, SQLExporter
+
+    warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
+    inside, leave, said = threading.Event(), threading.Event(), []
+
+    def work(*_):
+        inside.set()
+        leave.wait(20)
+        said.append("left")
+
+    class Away(Exporter):
+        def export(self, batch):
+            raise ConnectionError("down")
+
+    exporter = Away(directory=sys.argv[1] + "/queue") if sys.argv[2] == "keeper" else SQLExporter("sqlite://", "t")
+    if sys.argv[2] == "keeper":
+        exporter.send({"n": 1})
+        call = lambda: exporter._engine.keeper.call(work)
+    else:
+        exporter._write_batch = work
+        call = lambda: exporter.export(None)
+    thread = threading.Thread(target=call)
+    thread.start()
+    inside.wait(20)
+    os.register_at_fork(before=leave.set)
+    pid = os.fork()
+    if pid == 0:
+        os._exit(10 + len(said))
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    thread.join()
+    exporter.close(0)
+"""
+
+
+@pytest.mark.parametrize("who", ["keeper", "SQLExporter"])
+def test_a_fork_waits_for_who_is_in_sqlite(tmp_path: Path, who: str) -> None:
+    assert run(INSIDE, tmp_path, who).split() == ["11"]

@@ -397,7 +397,7 @@ def test_the_policys_stop_makes_dead_letters() -> None:
 def test_an_answer_that_is_none_is_unclear(answer: Any) -> None:
     # Given: two records
     exporter = Target(retry=3600)
-    exporter.export = lambda _: answer  # type: ignore[method-assign,assignment]
+    exporter.export = lambda _: answer  # type: ignore[method-assign,assignment] # one answer each
 
     # When
     receipt = exporter.send(numbers(2))

@@ -73,7 +73,7 @@ def test_a_wait_may_look_at_the_error() -> None:
     policy = RetryPolicy(tenacity.wait_exception(lambda error: 7 if isinstance(error, OSError) else 1))
     assert policy.delay(1, error=OSError()) == 7
     assert policy.delay(1) == 1
-    assert RetryPolicy(tenacity.wait_exception(lambda error: error.after)).delay(1, after=9) == 9  # type: ignore[attr-defined]
+    assert RetryPolicy(tenacity.wait_exception(lambda error: error.after)).delay(1, after=9) == 9  # type: ignore[attr-defined] # ours has it
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_an_option_stands_for_a_policy() -> None:
     assert RetryPolicy.parse(9).delay(1) == 9
     for value in ("short", tenacity.stop_never, RetryPolicy, -1):
         with pytest.raises(InvalidConfigError, match=r"^retry="):
-            RetryPolicy.parse(value)  # type: ignore[arg-type]
+            RetryPolicy.parse(value)  # type: ignore[arg-type] # wrong on purpose
 
 
 def test_a_policy_does_not_change() -> None:

@@ -128,7 +128,7 @@ class Program:
             with self._lock:
                 number, self.next = self.next, self.next + 1
             if rate:
-                time.sleep(max(0.0, began + at / rate - time.monotonic()))
+                time.sleep(max(0.0, began + at / rate - time.monotonic()))  # a rate is kept: nothing is waited for
             data = content(number, self.scenario.size)
             self.journal.note("begin", number)
             receipt = exporter.send(data)
@@ -143,7 +143,7 @@ class Program:
 
     def linger(self, seconds: float) -> None:
         """Let time pass: what a program does that has nothing to send."""
-        time.sleep(seconds)
+        time.sleep(seconds)  # what is recorded is what the engine does by its own clock meanwhile
 
 
 def _steady(program: Program) -> None:

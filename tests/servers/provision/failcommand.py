@@ -143,7 +143,7 @@ class Link:
         if not fault:
             return await self.ask(request.asking())
         if fault.get("blockConnection"):
-            await asyncio.sleep(fault["blockTimeMS"] / 1000)
+            await asyncio.sleep(fault["blockTimeMS"] / 1000)  # the fault itself: a server that is slow
         if fault.get("closeConnection"):
             return None
         if "errorCode" in fault:

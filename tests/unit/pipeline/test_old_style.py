@@ -97,7 +97,7 @@ def test_they_stand_alone_with_shared_metadata() -> None:
     readers = [MyReader({"options": {"words": words}}, metadata) for words in (["one", "three"], ["three", "eleven"])]
     long = LongFilter({"options": {}}, metadata)
 
-    found = [item for reader in readers for item in long.filter_batch(reader.get_next_batch())]  # type: ignore[arg-type]
+    found = [item for reader in readers for item in long.filter_batch(reader.get_next_batch())]  # type: ignore[arg-type] # an old reader
 
     assert [item["word"] for item in found] == ["three", "three", "eleven"]
     assert metadata.to_dict()["reader"] == {"given": 2}
