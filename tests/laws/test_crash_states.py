@@ -96,25 +96,20 @@ def test_ten_thousand_states(rig: Rig) -> None:
     [
         ("without any sync", "zero", "lost", 60),
         ("without a sync of directories", "zero", "lost", 60),
-        ("without a sync at commits", "drain", "noted", 80),
+        ("without a sync at commits", "drain", "noted", 320),  # one cut in 35 shows it
         ("letters before rows", "letters", "lost", 250),  # for the few calls between two transactions
     ],
 )
 def test_a_broken_program_is_caught(rig: Rig, mutation: str, scenario: str, law: str, cuts: int) -> None:
-    # Given a program that leaves out something, in some runs where few cuts show it
-    broken: set[str] = set()
-    for number in range(1, 6):
-        recording = rig.record(scenario, str(number), mutation=mutation)
+    # Given a program that leaves out something
+    recording = rig.record(scenario, "1", mutation=mutation)
 
-        # When
-        report = rig.judge(recording, cuts)
-        print(report)
-        broken |= laws(report)
-        if law in broken:
-            break
+    # When
+    report = rig.judge(recording, cuts)
 
     # Then
-    assert law in broken
+    print(report)
+    assert law in laws(report)
 
 
 # The model of the disk.
