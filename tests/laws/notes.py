@@ -77,6 +77,8 @@ class Notes:
         at: records by place.
         may_miss: what a power cut may have taken.
         maybe: the record that was being sent at a kill, until the disk has shown what waits.
+        placing: the dead letters for which places are being reserved, to be replayed: a kill leaves places without
+            records, which wait until they prove empty.
         faults: laws that were broken where nobody could raise.
     """
 
@@ -93,6 +95,7 @@ class Notes:
         self.at: dict[int, int] = {}
         self.appending: list[int] = []
         self.maybe: int | None = None
+        self.placing: list[int] = []
         self.may_miss: set[int] = set()
         self.given: dict[Actor, tuple[list[str], list[int], Any]] = {}
         self.taken: dict[Attempt, set[int]] = {}
@@ -105,6 +108,7 @@ class Notes:
         patch.setattr(Target, "run", self._running(Target.run))
         patch.setattr(Target, "_end", self._ending(Target._end))
         patch.setattr(Cursor, "move_dead", self._moving(Cursor.move_dead))
+        patch.setattr(replay, "_move", self._placing(replay._move))
         patch.setattr(replay, "_book", _noting(replay._book, self._replayed))
         patch.setattr(replay, "_unbook", _noting(replay._unbook, self._stays))
         patch.setattr(Keeper, "bury", self._burying(Keeper.bury))
@@ -151,7 +155,19 @@ class Notes:
             if book.present:
                 book.take(place, record)
 
+    def _placing(self, move: Callable[..., None]) -> Callable[..., None]:
+        def placing(queue: Queue, keeper: Keeper, letters: list[Letter]) -> None:
+            self.placing = [self.numbers[letter.id] for letter in letters]
+            try:
+                move(queue, keeper, letters)
+            except Exception:
+                self.placing = []  # unlike a kill
+                raise
+
+        return placing
+
     def _replayed(self, _: Queue, letters: Sequence[Letter], first: int) -> None:
+        self.placing = []
         for place, letter in enumerate(letters, first):
             book, record = self.books[letter.target], self.numbers[letter.id]
             book.letters.discard(record)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.laws.stage import Killed
 from tests.laws.world import World
 
 Make = Callable[..., World]
@@ -179,3 +180,27 @@ def test_a_target_that_joins_after_a_power_cut_counts_its_letters(world: Make) -
 
     # Then
     assert one.judge().targets["b"].dead == len(list(one.exporter.dead_letters())) == 2
+
+
+@pytest.mark.parametrize("steps", range(1, 16))
+def test_a_kill_at_any_step_of_a_replay_leaves_the_letter_or_its_record(world: Make, steps: int) -> None:
+    # Given a letter, and another target that had the record
+    one = world(loss_window=None)
+    one.join("b")
+    one.sites["a"].mood = "refuses"
+    one.send(records(one, 1))
+    one.judge()
+
+    # When: killed between any two steps of its replay; a place that was reserved for it may stay empty
+    one.stage.crash_in = steps
+    try:
+        one.replay(0)
+    except Killed:
+        one.bury()
+        one.stage.crash_in = None
+        one.start_again(["a", "b"])
+    one.stage.crash_in = None
+
+    # Then: it is refused again, and once
+    one.judge()
+    assert [letter.data for letter in one.exporter.dead_letters()] == [{"n": 1}]

@@ -89,7 +89,7 @@ class World(Notes):
             self.exporter = ExporterPool(members, name="pool", **options)
         self.exporter.has_unsent_data()
         if not self.engine.keeper._blind:
-            self.maybe = None
+            self.maybe, self.placing = None, []
 
     def end(self, *, power: bool = False) -> None:
         """The process is killed, here and now; ``power``: the machine with it."""
@@ -382,10 +382,14 @@ class World(Notes):
                 self._perhaps(self.maybe, place)
                 book.take(place, self.maybe)
                 more = set()
+            for place, record in zip(sorted(more), self.placing, strict=False):
+                self._perhaps(record, place)
+                book.take(place, record)
+                more.discard(place)
             assert not more, f"{name}: {more} wait again"
             assert there == set(book.open), f"{name}: {set(book.open) - there} are gone"
         if late:
-            self.maybe = None
+            self.maybe, self.placing = None, []
 
     def _find_letters(self) -> None:
         """A kill may have come between a letter and the cursor that counts it, or the record that is replayed."""
