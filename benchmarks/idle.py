@@ -16,7 +16,7 @@ BACKLOG = 10_000
 
 
 def run(bench: Bench) -> None:
-    seconds = bench.size(20, 2)
+    seconds = bench.size(15, 2)
     found = bench.measure(
         {
             "made": (made, {"seconds": 1}),
@@ -24,7 +24,7 @@ def run(bench: Bench) -> None:
             "away": (away, {"seconds": seconds, "after": bench.size(30, 2)}),
             "listener": (listener, {"seconds": seconds}),
         },
-        repeats=3,
+        repeats=2,
         together=True,
     )
     peer = found["listener"]

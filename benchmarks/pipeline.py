@@ -36,7 +36,7 @@ LOOP = "loop with json and gzip"
 
 
 def run(bench: Bench) -> None:
-    count = bench.size(200_000, 2_000)
+    count = bench.size(100_000, 2_000)
     for level in (9, 6):
         given = {"count": count, "level": level}
         found = bench.measure({f"pipeline, {level}": (pipeline, {"count": count}), f"{LOOP}, {level}": (loop, given)})

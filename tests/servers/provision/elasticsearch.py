@@ -27,12 +27,13 @@ has.native.controller=false
 
 
 class Elasticsearch(Server):
-    """A node with ``settings`` of elasticsearch.yml. Needs a JDK 17 (8) or 21 (9)."""
+    """A node with ``settings`` of elasticsearch.yml and a ``heap`` of so many MB. Needs a JDK 17 (8) or 21 (9)."""
 
     source = "maven"
     ports = 2
     start_timeout = 120.0
     java: int
+    heap = 384
 
     def fetch(self, cache: Cache, folder: Path) -> None:
         jdk = cache.jdk(self.java)
@@ -71,7 +72,8 @@ class Elasticsearch(Server):
         (home / "config" / "elasticsearch.yml").write_text("".join(lines))
         codecs = "org.apache.lucene.core/org.apache.lucene.codecs.lucene99=org.elasticsearch.server"
         # C1 only and the serial collector: a node that lives for a minute pays off no optimizer.
-        java = (instance.cache.jdk(self.java) / "bin" / "java", "-Xms384m", "-Xmx384m", "-XX:+UseSerialGC")
+        heap = (f"-Xms{self.heap}m", f"-Xmx{self.heap}m", "-XX:+UseSerialGC")
+        java = (instance.cache.jdk(self.java) / "bin" / "java", *heap)
         return [
             *(*java, "-XX:TieredStopAtLevel=1"),
             *("--module-path", installed / "core", "--add-modules", "ALL-MODULE-PATH,jdk.net,jdk.management.agent"),
