@@ -29,13 +29,9 @@ def run(bench: Bench) -> None:
             if ours is None:
                 continue
             beside = ("one target", column(one, "bytes"))
-            bench.row(
-                f"{name}, {text}: disk", column(ours, "bytes"), "B/record", beside=beside, most=1.1, of="ratio"
-            )
+            bench.row(f"{name}, {text}: disk", column(ours, "bytes"), "B/record", beside=beside, most=1.1, of="ratio")
             for key, what in (("accept", "CPU to accept"), ("drain", "CPU to deliver")):
-                bench.row(
-                    f"{name}, {text}: {what}", column(ours, key), "s/M", beside=("one target", column(one, key))
-                )
+                bench.row(f"{name}, {text}: {what}", column(ours, key), "s/M", beside=("one target", column(one, key)))
         each = [value / targets for value in column(found[f"outage, {targets}"], "drain")]
         beside = ("one target", column(found["outage, 1"], "drain"))
         bench.row(f"{name}, all away and back: CPU to deliver, for each of them", each, "s/M", beside=beside)
