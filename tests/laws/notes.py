@@ -79,6 +79,7 @@ class Notes:
         maybe: the record that was being sent at a kill, until the disk has shown what waits.
         placing: the dead letters for which places are being reserved, to be replayed: a kill leaves places without
             records, which wait until they prove empty.
+        cut: a power cut has passed, and what it took is not looked at yet.
         faults: laws that were broken where nobody could raise.
     """
 
@@ -97,6 +98,7 @@ class Notes:
         self.maybe: int | None = None
         self.placing: list[int] = []
         self.may_miss: set[int] = set()
+        self.cut = False
         self.given: dict[Actor, tuple[list[str], list[int], Any]] = {}
         self.taken: dict[Attempt, set[int]] = {}
         self.attempts: dict[Actor, Attempt] = {}
@@ -296,7 +298,8 @@ class Notes:
 
     def _moving(self, move: Callable[[Cursor, int, str], None]) -> Callable[[Cursor, int, str], None]:
         def moving(cursor: Cursor, number: int, how: str) -> None:
-            if how != EXCLUDED:
+            # After a power cut the disk may know a target that was forgotten since: nobody keeps its book any more.
+            if how != EXCLUDED and not (self.cut and cursor.identity not in self.books):
                 self.books[cursor.identity].dropped[how] += number
             move(cursor, number, how)
 

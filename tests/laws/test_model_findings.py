@@ -204,3 +204,24 @@ def test_a_kill_at_any_step_of_a_replay_leaves_the_letter_or_its_record(world: M
     # Then: it is refused again, and once
     one.judge()
     assert [letter.data for letter in one.exporter.dead_letters()] == [{"n": 1}]
+
+
+def test_a_power_cut_brings_back_a_target_that_was_forgotten(world: Make) -> None:
+    # Given a target with a dead letter, as the disk has it
+    one = world(loss_window=None)
+    one.join("b")
+    one.sites["a"].mood, one.sites["b"].mood = "refuses", "held"
+    one.send(records(one, 1))
+    one.judge()
+    one.shut(0.0)
+    one.start(["a"])
+
+    # When: it is discarded, and the target is not there after a power cut
+    one.judge()
+    one.discard(0)
+    one.judge()
+    one.end(power=True)
+    one.start(["b"])
+
+    # Then
+    assert set(one.judge().targets) == {"b"}

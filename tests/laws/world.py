@@ -63,7 +63,6 @@ class World(Notes):
         self.sound_since = self.stage.now
         self.memory_low = False
         self.links: frozenset[str] = frozenset({"lo"})
-        self.cut = False
         self.files: dict[str, bytes] = {}
         self.stage.on_crash = self._take_files
         self._patch = pytest.MonkeyPatch()
