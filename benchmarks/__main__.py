@@ -22,6 +22,7 @@ GROUPS = {
     "agents": ("agents",),
     "outage": ("outage",),
     "processors": ("processors",),
+    "free_threaded": ("free_threaded",),
 }
 """Benchmarks that need more than Python, or much time, run only when they or their group are named."""
 

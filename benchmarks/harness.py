@@ -178,10 +178,14 @@ class Bench:
 def run_in_process(function: Callable[..., Figures], **arguments: Any) -> Figures:
     """Call a function of a benchmark's module in a new process and return what it returns.
 
+    Args:
+        function: of a module that can be imported.
+        arguments: JSON knows their kinds. ``environment`` is for the process: variables that are set there.
+
     Raises:
         RuntimeError: the process failed; its errors are on stderr.
     """
-    directory = None
+    directory, environment = None, {**os.environ, **arguments.pop("environment", {})}
     if "directory" in inspect.signature(function).parameters and "directory" not in arguments:
         directory = fresh_directory()
         arguments["directory"] = str(directory)
@@ -189,7 +193,7 @@ def run_in_process(function: Callable[..., Figures], **arguments: Any) -> Figure
     try:
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.child", target, json.dumps(arguments)],
-            cwd=_ROOT, stdout=subprocess.PIPE, check=False, timeout=_PATIENCE,
+            cwd=_ROOT, stdout=subprocess.PIPE, check=False, timeout=_PATIENCE, env=environment,
         )  # fmt: skip
     finally:
         if directory is not None:
