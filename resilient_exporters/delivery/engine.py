@@ -131,7 +131,7 @@ class Engine:
         self.keeper.start()
         self.queue.settle_in()
         for member in members:
-            self.add(member)
+            self._add(member)
         self.queue.ownerless = None
         self._leave_out({member.identity for member in members})
         self.keeper.count_letters()
@@ -169,6 +169,10 @@ class Engine:
 
     def add(self, member: Member) -> None:
         """One more target: it starts at the records accepted from now on, or where it stood at an earlier start."""
+        self._add(member)
+        self.keeper.welcome(member.identity)
+
+    def _add(self, member: Member) -> None:
         with self.queue.lock:
             self._sinks.append(weakref.ref(member.sink))
             self.targets.append(
@@ -184,7 +188,6 @@ class Engine:
                     prepare=member.prepare,
                 )
             )
-        self.keeper.welcome(member.identity)
         member.sink.joined(self)
         self.dispatcher.ring()
 

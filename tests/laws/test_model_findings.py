@@ -225,3 +225,21 @@ def test_a_power_cut_brings_back_a_target_that_was_forgotten(world: Make) -> Non
 
     # Then
     assert set(one.judge().targets) == {"b"}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_letter_that_its_cursor_does_not_know_is_counted_once_at_a_start(world: Make, seed: int) -> None:
+    # Given a letter that was written, though the disk said that it was not
+    one = world(seed=seed, restless=0.3, loss_window=None)
+    one.join("b")
+    one.sites["a"].mood, one.disk = "refuses", "lying"
+    one.send(records(one, 1))
+    one.judge()
+
+    # When
+    one.end()
+    one.start(["a"])
+
+    # Then
+    figures = one.judge().targets["a"]
+    assert (figures.accepted, figures.dead, figures.dropped) == (1, 1, {})
