@@ -18,7 +18,7 @@ _RAW, _SQLITE = "raw append", "SQLite, 500 rows a commit"
 
 
 def run(bench: Bench) -> None:
-    count, few = bench.size(500_000, 20_000), bench.size(2_000, 100)
+    count, few = bench.size(400_000, 20_000), bench.size(2_000, 100)
     peers = [name for name, (module, _) in PEERS.items() if installed(module)]
     for name in sorted(set(PEERS) - set(peers)):
         bench.note(f"NOT MEASURED: {name}: not installed; `make bench` does it")
