@@ -226,6 +226,7 @@ class Notes:
     def _running(self, run: Callable[[Target, Attempt], None]) -> Callable[[Target, Attempt], None]:
         def running(target: Target, attempt: Attempt) -> None:
             self.attempts[self.stage.current] = attempt
+            self.given.pop(self.stage.current, None)  # of a call that was given up
             run(target, attempt)
 
         return running

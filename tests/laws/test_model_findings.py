@@ -243,3 +243,18 @@ def test_a_letter_that_its_cursor_does_not_know_is_counted_once_at_a_start(world
     # Then
     figures = one.judge().targets["a"]
     assert (figures.accepted, figures.dead, figures.dropped) == (1, 1, {})
+
+
+def test_an_answer_that_came_too_late_is_nobody_elses(world: Make) -> None:
+    # Given a call of b that is given up, and a that cannot be connected to
+    one = world(loss_window=None)
+    one.join("b")
+    one.sites["a"].mood, one.sites["b"].mood = "no connection", "too slow"
+    one.send(records(one, 1))
+    one.judge()
+
+    # When: the thread that b had comes back, and tries a
+    one.stage.advance(75.0)
+
+    # Then
+    assert one.judge().targets["a"].pending == 1
