@@ -35,7 +35,8 @@ class Burials:
         self.robbed = False
         self._waiting: list[tuple[list[Letter], Callable[[], list[int]]]] = []
         self._looked = 0  # how many of them were looked up
-        self._again: set[Letter] = set()  # the letters in those that were there before
+        self._seen: set[tuple[str, str]] = set()  # ids and targets of what was looked up
+        self._again: set[tuple[str, str]] = set()  # those of them that were letters before, or stand there twice
         self._new: set[tuple[str, str]] = set()  # ids and targets of those that are being kept
         self._gone: set[tuple[str, str]] = set()  # those of them that went for the bound already
         self.letters = DeadLetters(spool, queue.settings.max_dead, self._overflowed, fits)
@@ -54,8 +55,11 @@ class Burials:
         while self._waiting:
             # All at once: a sync for each would keep what waits to be saved waiting.
             handed = list(self._waiting)
-            for letters, _ in handed[self._looked :]:
-                self._again.update(letter for letter in letters if letter in self.letters)
+            for letter in (letter for letters, _ in handed[self._looked :] for letter in letters):
+                name = _name(letter)
+                if name in self._seen or letter in self.letters:
+                    self._again.add(name)
+                self._seen.add(name)
             self._looked = len(handed)
             keep = self._queue.settings.max_dead > 0
             self._new = {_name(letter) for letters, _ in handed for letter in letters}
@@ -66,15 +70,15 @@ class Burials:
             finally:
                 self._new = set()
             del self._waiting[: len(handed)]
-            again, self._again, self._looked = self._again, set(), 0
+            again, self._again, self._seen, self._looked = self._again, set(), set(), 0
             superfluous = self._settle(handed, again, keep=keep)
             for letter in superfluous:
-                if letter not in again:
+                if _name(letter) not in again:
                     self.letters.remove_one(letter)
         return done
 
     def _settle(
-        self, handed: list[tuple[list[Letter], Callable[[], list[int]]]], again: set[Letter], *, keep: bool
+        self, handed: list[tuple[list[Letter], Callable[[], list[int]]]], again: set[tuple[str, str]], *, keep: bool
     ) -> list[Letter]:
         """They are kept: settle their records. Returns the letters whose records were settled otherwise meanwhile."""
         found: list[Letter] = []
@@ -84,12 +88,12 @@ class Burials:
                 found.extend(letters[at] for at in superfluous if keep)
                 counted = [one for at, one in enumerate(letters) if at not in superfluous]
                 self._overflowed([one for one in counted if not keep or _name(one) in self._gone])
-            for target in {letter.target for letter in again}:
+            for target in {target for _, target in again}:
                 self._count_once(target)
         return found
 
     def _count_once(self, target: str) -> None:
-        """Refused once more, after a crash in its burial: that is one letter."""
+        """Refused once more, after a crash in its burial or its replay: that is one letter."""
         cursor = self._queue.cursors.get(target)
         if cursor is not None and (more := cursor.dead - self.letters.count(target)) > 0:
             cursor.move_dead(more, EXCLUDED)

@@ -258,3 +258,26 @@ def test_an_answer_that_came_too_late_is_nobody_elses(world: Make) -> None:
 
     # Then
     assert one.judge().targets["a"].pending == 1
+
+
+def test_a_record_that_waits_twice_and_is_refused_twice_is_one_dead_letter(world: Make) -> None:
+    # Given a power cut that leaves a letter, and the row of its replay
+    one = world(loss_window=None)
+    one.sites["a"].mood = "refuses"
+    one.send(records(one, 1))
+    one.judge()
+    one.replay(0)
+    one.judge()
+    one.disk = "full"
+    one.end(power=True)
+    one.start(["a"])
+    one.judge()
+
+    # When: both are refused in one batch
+    one.disk = "ok"
+    one.replay(0)
+    one.stage.advance(400.0)
+
+    # Then
+    figures = one.judge().targets["a"]
+    assert (figures.accepted, figures.dead, figures.pending) == (1, 1, 0)
