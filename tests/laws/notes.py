@@ -177,6 +177,7 @@ class Notes:
             self.may_miss.add(record)  # a kill now leaves a letter, and a place without a record
 
     def _stays(self, _: Queue, letters: Sequence[Letter]) -> None:
+        self.placing = [self.numbers[letter.id] for letter in letters]  # the places stay, empty, until it is over
         for letter in letters:
             book, record = self.books[letter.target], self.numbers[letter.id]
             book.letters.add(record)

@@ -281,3 +281,31 @@ def test_a_record_that_waits_twice_and_is_refused_twice_is_one_dead_letter(world
     # Then
     figures = one.judge().targets["a"]
     assert (figures.accepted, figures.dead, figures.pending) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("steps", range(1, 24))
+def test_a_kill_in_a_replay_of_what_is_just_refused_leaves_the_letter(world: Make, steps: int) -> None:
+    # Given a power cut that leaves a letter, and the row of its replay
+    one = world(loss_window=None)
+    one.sites["a"].mood = "refuses"
+    one.send(records(one, 1))
+    one.judge()
+    one.replay(0)
+    one.judge()
+    one.disk = "full"
+    one.end(power=True)
+    one.start(["a"])
+    one.judge()
+
+    # When: killed in the next replay, while the row is refused once more
+    one.stage.crash_in = steps
+    try:
+        one.replay(0)
+    except Killed:
+        one.bury()
+        one.stage.crash_in = None
+        one.start_again(["a"])
+    one.stage.crash_in = None
+
+    # Then
+    assert one.judge().targets["a"].dead == 1

@@ -392,16 +392,16 @@ class World(Notes):
 
     def _find_letters(self) -> None:
         """A kill may have come between a letter and the cursor that counts it, or the record that is replayed."""
-        for one, name in self.engine.keeper.letters._known:
-            book, record = self.books[name], self.numbers[one]
+        own = {self.engine.ring.run.hex(), self.engine.queue.lineage.hex()}
+        for run, offset, name in self.engine.keeper.letters.names():
+            book, record = self.books[name], self.numbers[f"{run}-{offset}"]
             if record in book.letters:
                 continue
             book.letters.add(record)
-            place = next((place for place, other in book.open.items() if other == record), None)
-            if record in book.refused and place is not None:
-                del book.open[place]
+            if record in book.refused and run in own and offset in book.open:
+                del book.open[offset]
             else:
-                book.accepted += 1  # it waits as well: it was being replayed
+                book.accepted += 1  # it waits as well, in this place or another: it was being replayed
         for book in self.books.values():
             book.refused.clear()
 

@@ -64,9 +64,9 @@ def test_a_letter_that_is_damaged_on_disk_is_not_replayed_and_counts(tmp_path: P
     exporter.close()
     with closing(sqlite3.connect(tmp_path / "queue" / "cache.db")) as database:
         rows = database.execute("SELECT rowid, value FROM Cache WHERE key <= -1000").fetchall()
-        damaged = [(rowid, value.replace(b"\xa1n\x01", b"\xa1n\x09")) for rowid, value in rows]
-        assert damaged != rows
-        database.executemany("UPDATE Cache SET value = ?2 WHERE rowid = ?1", damaged)
+        damaged = [(value.replace(b"\xa1n\x01", b"\xa1n\x09"), rowid) for rowid, value in rows]
+        assert damaged != [(value, rowid) for rowid, value in rows]
+        database.executemany("UPDATE Cache SET value = ? WHERE rowid = ?", damaged)
         database.commit()
 
     # When
