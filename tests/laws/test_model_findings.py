@@ -309,3 +309,22 @@ def test_a_kill_in_a_replay_of_what_is_just_refused_leaves_the_letter(world: Mak
 
     # Then
     assert one.judge().targets["a"].dead == 1
+
+
+def test_a_record_that_one_waits_for_and_another_has_back_is_there_twice(world: Make) -> None:
+    # Given a target that is away, and one that refuses
+    one = world(loss_window=None)
+    one.join("b")
+    one.sites["a"].mood, one.sites["b"].mood = "down", "refuses"
+    one.send(records(one, 1))
+    one.judge()
+
+    # When
+    one.sites["b"].mood = "down"
+    one.replay(0)
+    one.judge()
+
+    # Then: the report, which ``shut`` looks at, counts both
+    one.shut(0.0)
+    one.start(["a", "b"])
+    assert {name: figures.pending for name, figures in one.judge().targets.items()} == {"a": 1, "b": 1}
