@@ -62,7 +62,7 @@ class Burials:
                 self._seen.add(name)
             self._looked = len(handed)
             keep = self._queue.settings.max_dead > 0
-            self._new = {_name(letter) for letters, _ in handed for letter in letters}
+            self._new = self._seen
             self._gone = set()
             try:
                 if keep:

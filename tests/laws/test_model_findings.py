@@ -39,6 +39,18 @@ def records(world: World, *numbers: int) -> list[int]:
     return list(numbers)
 
 
+def replay_killed_at(world: World, steps: int, present: list[str]) -> None:
+    """Replay the first dead letter, killed at one of its steps, and start again; or all of it, if it has no more."""
+    world.stage.crash_in = steps
+    try:
+        world.replay(0)
+    except Killed:
+        world.bury()
+        world.stage.crash_in = None
+        world.start_again(present)
+    world.stage.crash_in = None
+
+
 def test_with_loss_window_0_and_a_full_disk_nothing_spins(world: Make) -> None:
     # Given
     one = world(loss_window=0, full_timeout=2.0)
@@ -192,14 +204,7 @@ def test_a_kill_at_any_step_of_a_replay_leaves_the_letter_or_its_record(world: M
     one.judge()
 
     # When: killed between any two steps of its replay; a place that was reserved for it may stay empty
-    one.stage.crash_in = steps
-    try:
-        one.replay(0)
-    except Killed:
-        one.bury()
-        one.stage.crash_in = None
-        one.start_again(["a", "b"])
-    one.stage.crash_in = None
+    replay_killed_at(one, steps, ["a", "b"])
 
     # Then: it is refused again, and once
     one.judge()
@@ -298,14 +303,7 @@ def test_a_kill_in_a_replay_of_what_is_just_refused_leaves_the_letter(world: Mak
     one.judge()
 
     # When: killed in the next replay, while the row is refused once more
-    one.stage.crash_in = steps
-    try:
-        one.replay(0)
-    except Killed:
-        one.bury()
-        one.stage.crash_in = None
-        one.start_again(["a"])
-    one.stage.crash_in = None
+    replay_killed_at(one, steps, ["a"])
 
     # Then
     assert one.judge().targets["a"].dead == 1

@@ -152,6 +152,6 @@ def test_an_option_stands_for_a_policy() -> None:
 def test_a_policy_does_not_change() -> None:
     policy = RetryPolicy()
     with pytest.raises(dataclasses.FrozenInstanceError):
-        policy.wait = tenacity.wait_none()  # type: ignore[misc]
+        policy.wait = tenacity.wait_none()  # type: ignore[misc] # frozen, as is asked here
     assert not hasattr(policy, "__dict__")
     assert dataclasses.replace(policy, stop=tenacity.stop_after_attempt(3)).gives_up(3, 0)

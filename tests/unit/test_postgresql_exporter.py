@@ -113,12 +113,12 @@ class TestSession:
         assert found.arguments["keepalives_idle"] == 30
         assert found.arguments["tcp_user_timeout"] == 30_000
         assert found.arguments["host"] == "h"
-        assert found.prepare.args[0]["statement_timeout"] == "30000"  # type: ignore[union-attr]
+        assert found.prepare.args[0]["statement_timeout"] == "30000"  # type: ignore[union-attr] # it is there
 
     def test_what_the_user_says_wins(self) -> None:
         found = session({"connect_timeout": "3", "options": "-c statement_timeout=7"}, 30.0)
         assert found.arguments["connect_timeout"] == "3"
-        assert "statement_timeout" not in found.prepare.args[0]  # type: ignore[union-attr]
+        assert "statement_timeout" not in found.prepare.args[0]  # type: ignore[union-attr] # it is there
 
     def test_no_limit(self) -> None:
         assert "connect_timeout" not in session({}, 0.0).arguments
@@ -266,7 +266,7 @@ class TestErrors:
             message_detail = "secret row"
 
         error = Exception("invalid input syntax\nCONTEXT: COPY t, line 1: secret row")
-        error.diag = Diag()  # type: ignore[attr-defined]
+        error.diag = Diag()  # type: ignore[attr-defined] # as psycopg sets it
         assert reason(error) == "Exception: invalid input syntax"
         Diag.sqlstate = "23505"
         Diag.message_detail = "Key (a)=(1) already exists."
@@ -291,5 +291,5 @@ class TestErrors:
     )
     def test_what_a_code_means(self, sqlstate: str, outcome: str) -> None:
         error = Exception("…")
-        error.sqlstate = sqlstate  # type: ignore[attr-defined]
+        error.sqlstate = sqlstate  # type: ignore[attr-defined] # as psycopg sets it
         assert type(outcome_error(error, judge(error, "postgresql"), "there")).__name__ == outcome

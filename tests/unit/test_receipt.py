@@ -7,6 +7,7 @@ import builtins
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -115,8 +116,8 @@ def test_a_list_has_one_receipt() -> None:
 
 def test_a_list_is_successful_only_if_all_of_it_is() -> None:
     # Given
-    def answer(batch: list[object]) -> object:
-        return RejectedError("odd") if any(record.data["n"] == 3 for record in batch) else None  # type: ignore[attr-defined]
+    def answer(batch: list[Any]) -> object:
+        return RejectedError("odd") if any(record.data["n"] == 3 for record in batch) else None
 
     exporter = Target(answer)
 
@@ -200,7 +201,7 @@ def test_awaiting_does_not_stop_the_loop() -> None:
     exporter.gate.clear()
 
     async def waits(receipt: object) -> ExportResult:
-        return await receipt  # type: ignore[misc]
+        return await receipt  # type: ignore[misc] # awaitable by design
 
     async def main() -> ExportResult:
         task = asyncio.ensure_future(waits(exporter.send({"n": 0})))
@@ -218,7 +219,7 @@ def test_an_await_can_be_cancelled() -> None:
     exporter = Target(ConnectionError("down"), retry=3600)
 
     async def waits(receipt: object) -> None:
-        await receipt  # type: ignore[misc]
+        await receipt  # type: ignore[misc] # awaitable by design
 
     async def main() -> None:
         receipt = exporter.send({"n": 0})
@@ -276,7 +277,7 @@ def test_an_awaiting_task_is_woken_by_close() -> None:
 
     async def waits(receipt: object) -> str:
         try:
-            await receipt  # type: ignore[misc]
+            await receipt  # type: ignore[misc] # awaitable by design
         except TimeoutError:
             return "told"
         return "settled"
